@@ -1,0 +1,1 @@
+"""Plumbing that every service shares: settings, HTTP, telemetry, health, Kafka, Postgres, failpoints."""

@@ -1,0 +1,298 @@
+"""The HTTP shell of every process: RED metrics, trace context, size limit, problems, health, metrics, failpoints.
+
+`service_app` makes the application, `serve` runs it. Workers have the same shell with no routes of their own: their
+loops are tasks of the lifespan (see `Tasks`), so that SIGTERM, health and metrics are one thing everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import perf_counter
+from typing import Any, TypeVar
+
+import msgspec
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.kit import failpoint, logs, tracing
+from services.kit.errors import Problem
+from services.kit.settings import ProcessSettings
+
+log = logging.getLogger(__name__)
+
+REQUESTS = Histogram(
+    "http_server_request_duration_seconds",
+    "Time from the request's head to the end of the answer",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+IN_FLIGHT = Gauge("http_server_active_requests", "Requests being answered")
+TASK_FAILURES = Counter("process_task_failures_total", "Background tasks that ended with an error", ["task"])
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+Check = Callable[[], Awaitable[bool]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+class BodyTooLarge(Problem):
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            413, "body_too_large", "The request body is too large", detail=f"At most {limit} bytes are read."
+        )
+
+
+class Shell:
+    """Outermost ASGI layer. Also turns whatever was not handled below into a 500 problem, and logs it."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._limit = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        status = 500
+        answered = False
+        received = 0
+        headers = dict(scope["headers"])
+
+        async def limited_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise BodyTooLarge(self._limit)
+            return message
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status, answered
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                answered = True
+            await send(message)
+
+        IN_FLIGHT.inc()
+        parent = headers.get(b"traceparent", b"").decode("latin-1")
+        with tracing.span(f"{scope['method']} {scope['path']}", "server", parent=parent):
+            try:
+                length = headers.get(b"content-length", b"0")
+                if not length.isdigit() or int(length) > self._limit:
+                    raise BodyTooLarge(self._limit)
+                await self._app(scope, limited_receive, noting_send)
+            except Problem as problem:
+                if answered:
+                    raise
+                await problem.response()(scope, receive, noting_send)
+            except Exception:
+                log.exception("unhandled error", extra={"path": scope["path"]})
+                if answered:
+                    raise
+                unexpected = Problem(500, "internal_error", "Something unexpected happened; it is in the log")
+                await unexpected.response()(scope, receive, noting_send)
+            finally:
+                IN_FLIGHT.dec()
+                self._observe(scope, status, perf_counter() - started)
+
+    @staticmethod
+    def _observe(scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        if route in QUIET_ROUTES:
+            return
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        trace_id = tracing.current_trace_id()
+        REQUESTS.labels(method, route, str(status)).observe(seconds, {"trace_id": trace_id} if trace_id else None)
+
+
+class Tasks:
+    """Background loops of a process. One that ends with an error takes the process down with exit code 1."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = False
+
+    def start(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        """Run a loop until the process stops; it is cancelled at shutdown and awaited."""
+        task = asyncio.create_task(loop, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("task %s failed", task.get_name(), exc_info=task.exception())
+        TASK_FAILURES.labels(task.get_name()).inc()
+        self.failed = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    @property
+    def alive(self) -> bool:
+        """False once a loop has failed."""
+        return not self.failed
+
+    async def stop(self) -> None:
+        """Cancel all loops, newest first, and wait for them."""
+        for task in reversed(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def service_app(
+    name: str,
+    settings: ProcessSettings,
+    *,
+    lifespan: Lifespan | None = None,
+    checks: Mapping[str, Check] | None = None,
+    description: str = "",
+) -> FastAPI:
+    """An application with health, metrics and, in the lab profile, failpoints. `checks` decide readiness by name."""
+
+    @asynccontextmanager
+    async def whole_life(app: FastAPI) -> AsyncIterator[None]:
+        if lifespan is None:
+            yield
+        else:
+            async with lifespan(app):
+                yield
+        tracing.shutdown()
+
+    app = FastAPI(title=name, description=description, lifespan=whole_life, docs_url=None, redoc_url=None)
+    app.state.process = settings
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _validation)
+
+    @app.get("/health/live", include_in_schema=False)
+    async def live() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/health/ready", include_in_schema=False)
+    async def ready() -> Response:
+        failing = [check for check, ask in (checks or {}).items() if not await ask()]
+        text = "not ready: " + ", ".join(failing) if failing else "ok"
+        return Response(text + "\n", 503 if failing else 200, media_type="text/plain")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> Response:
+        if "application/openmetrics-text" in request.headers.get("accept", ""):
+            return Response(openmetrics.generate_latest(REGISTRY), media_type=openmetrics.CONTENT_TYPE_LATEST)
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    if settings.lab_profile:
+        _add_failpoints(app)
+    return app
+
+
+def _add_failpoints(app: FastAPI) -> None:
+    class Arming(msgspec.Struct, forbid_unknown_fields=True):
+        action: str
+        nth: int = 1
+        seconds: float = 0.0
+
+    @app.get("/lab/failpoints", include_in_schema=False)
+    async def listing() -> Response:
+        return json_response(200, failpoint.armed())
+
+    @app.put("/lab/failpoints/{name}", include_in_schema=False)
+    async def arming(name: str, request: Request) -> Response:
+        wanted = await read_json(request, Arming)
+        try:
+            failpoint.arm(failpoint.Failpoint(name, wanted.action, wanted.nth, wanted.seconds))  # type: ignore[arg-type]  # arm() checks it
+        except ValueError as error:
+            raise Problem(422, "invalid_failpoint", "This failpoint cannot be armed", detail=str(error)) from None
+        return Response(status_code=204)
+
+    @app.delete("/lab/failpoints/{name}", include_in_schema=False)
+    async def disarming(name: str) -> Response:
+        failpoint.disarm(name)
+        return Response(status_code=204)
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "no_such_route", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, f"http_{error.status_code}")
+    return Problem(error.status_code, code, str(error.detail), headers=error.headers).response()
+
+
+async def _validation(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [{"at": ".".join(str(part) for part in item["loc"]), "problem": item["msg"]} for item in error.errors()]
+    return Problem(422, "invalid_request", "The request is not valid", extra={"errors": found}).response()
+
+
+T = TypeVar("T")
+
+
+async def read_json(request: Request, kind: type[T]) -> T:
+    """Decode the body strictly. Raises 415 for another media type, 400 for no JSON, 422 for JSON of another shape."""
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.strip().lower()
+    if media_type.strip().lower() != "application/json" or charset not in ("", "charset=utf-8", 'charset="utf-8"'):
+        raise Problem(415, "unsupported_media_type", "Send application/json in UTF-8")
+    body = await request.body()
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            422, "invalid_request", "The body does not have the documented shape", detail=str(error)
+        ) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise Problem(400, "invalid_json", "The body is not JSON in UTF-8") from None
+
+
+def json_response(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
+    """Encode with msgspec (Structs, dataclasses, datetimes, UUIDs)."""
+    return Response(msgspec.json.encode(value), status, dict(headers or {}), media_type="application/json")
+
+
+def serve(app: FastAPI, settings: ProcessSettings, *, name: str, tasks: Tasks | None = None) -> None:
+    """Run until SIGTERM or SIGINT: intake stops, requests drain within `drain_seconds`, lifespan ends, exit 0."""
+    logs.configure(name, settings.log_level)
+    tracing.configure(name, settings.otlp_endpoint)
+    try:
+        failpoint.arm_from_text(os.environ.get("LAB_FAILPOINTS", "") if settings.lab_profile else "")
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    # uvicorn raises the signal again once it has shut down; with a handler of ours the process then exits 0, not 143.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        Shell(app, max_body_bytes=settings.max_body_bytes),
+        host=settings.http_host,
+        port=settings.http_port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        backlog=2048,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started or (tasks is not None and tasks.failed):
+        sys.exit(1)

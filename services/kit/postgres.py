@@ -1,0 +1,61 @@
+"""asyncpg pools with bounds, so that a slow database shows as a clear error and not as a pile of waiting requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import asyncpg
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+"""Bound on one attempt to connect."""
+
+
+async def create_pool(
+    url: str,
+    *,
+    name: str,
+    minimum: int = 2,
+    maximum: int = 10,
+    statement_timeout_ms: int = 5_000,
+    wait_seconds: float = 30.0,
+) -> asyncpg.Pool[asyncpg.Record]:
+    """A pool of `minimum` to `maximum` connections, waiting up to `wait_seconds` for the server to come up.
+
+    `statement_timeout_ms` bounds each statement on the server's side, `name` is seen in pg_stat_activity.
+    Raises the last connection error when the wait is over.
+    """
+    settings = {
+        "application_name": name,
+        "statement_timeout": str(statement_timeout_ms),
+        "idle_in_transaction_session_timeout": "60000",
+    }
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_seconds
+    while True:
+        try:
+            return await asyncpg.create_pool(
+                url,
+                min_size=minimum,
+                max_size=maximum,
+                timeout=CONNECT_SECONDS,
+                command_timeout=statement_timeout_ms / 1000 + 1,
+                server_settings=settings,
+                max_inactive_connection_lifetime=0,
+            )
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, TimeoutError) as error:
+            if loop.time() > deadline:
+                raise
+            log.warning("database is not there yet", extra={"error": type(error).__name__})
+            await asyncio.sleep(0.25)
+
+
+async def answers(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
+    """A readiness check: one round trip within a second."""
+    try:
+        await asyncio.wait_for(pool.fetchval("SELECT 1"), 1.0)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        return False
+    return True
