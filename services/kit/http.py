@@ -56,7 +56,7 @@ class BodyTooLarge(Problem):
 
 
 class Shell:
-    """Outermost ASGI layer. Also turns whatever was not handled below into a 500 problem, and logs it."""
+    """Outermost ASGI layer: limits, trace, metrics. Logs an unhandled error, which `_unexpected` has answered."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self._app = app
@@ -68,7 +68,7 @@ class Shell:
             return
         started = perf_counter()
         status = 500
-        answered = False
+        answered = complete = False
         received = 0
         headers = dict(scope["headers"])
 
@@ -81,10 +81,11 @@ class Shell:
             return message
 
         async def noting_send(message: Message) -> None:
-            nonlocal status, answered
+            nonlocal status, answered, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 answered = True
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         IN_FLIGHT.inc()
@@ -101,10 +102,8 @@ class Shell:
                 await problem.response()(scope, receive, noting_send)
             except Exception:
                 log.exception("unhandled error", extra={"path": scope["path"]})
-                if answered:
+                if not complete:
                     raise
-                unexpected = Problem(500, "internal_error", "Something unexpected happened; it is in the log")
-                await unexpected.response()(scope, receive, noting_send)
             finally:
                 IN_FLIGHT.dec()
                 self._observe(scope, status, perf_counter() - started)
@@ -176,6 +175,7 @@ def service_app(
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(Exception, _unexpected)
 
     @app.get("/health/live", include_in_schema=False)
     async def live() -> Response:
@@ -233,6 +233,10 @@ async def _http_exception(_: Request, error: Exception) -> Response:
     codes = {404: "no_such_route", 405: "method_not_allowed"}
     code = codes.get(error.status_code, f"http_{error.status_code}")
     return Problem(error.status_code, code, str(error.detail), headers=error.headers).response()
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    return Problem(500, "internal_error", "Something unexpected happened; it is in the log").response()
 
 
 async def _validation(_: Request, error: Exception) -> Response:
