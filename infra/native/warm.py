@@ -1,0 +1,20 @@
+"""`python -m infra.native.warm TOOLS KAFKA_VERSION`: what set-up prepares once so that later starts are quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from infra.native.free_ports import free_ports
+from infra.native.recipes.kafka import Java, minimal_environment, train_start_cache
+
+
+def main(tools: Path, kafka_version: str) -> None:
+    java = Java(tools, kafka_version)
+    if not java.aot.exists():
+        java.cache.mkdir(parents=True, exist_ok=True)
+        train_start_cache(java, minimal_environment(*free_ports(2)), java.cache / "kafka-training")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

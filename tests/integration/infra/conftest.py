@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.infra.stack import Scratch, write_scratch
+
+
+@pytest.fixture
+def scratch() -> Iterator[Scratch]:
+    """Fails the test when a process of the scratch checkout is left after `down`."""
+    root = Path(tempfile.mkdtemp(prefix="lab-scratch-"))
+    checkout = write_scratch(root)
+    try:
+        yield checkout
+    finally:
+        checkout.clear()
+        left = checkout.leftovers()
+        shutil.rmtree(root, ignore_errors=True)
+    assert left == []

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from redis.asyncio import Redis
+
+from tests.servers import KafkaServer, PostgresServer, RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+async def test_postgres_takes_a_password_and_keeps_its_durability_settings_on(postgres_server: PostgresServer) -> None:
+    connection = await asyncpg.connect(postgres_server.admin_url)
+    try:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert await connection.fetchval("select current_setting($1)", setting) == "on"
+        assert await connection.fetchval("select current_setting('listen_addresses')") == "127.0.0.1"
+    finally:
+        await connection.close()
+
+
+async def test_postgres_refuses_a_wrong_password(postgres_server: PostgresServer) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(postgres_server.url("postgres", password="wrong"))
+
+
+async def test_kafka_carries_a_message(kafka_server: KafkaServer) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_server.bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic("carried.v1", num_partitions=1, replication_factor=1)])
+    finally:
+        await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_server.bootstrap)
+    await producer.start()
+    try:
+        await producer.send_and_wait("carried.v1", b"payload")
+    finally:
+        await producer.stop()
+    consumer = AIOKafkaConsumer("carried.v1", bootstrap_servers=kafka_server.bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        assert (await consumer.getone()).value == b"payload"
+    finally:
+        await consumer.stop()
+
+
+async def test_redis_answers(redis_server: RedisServer) -> None:
+    async with Redis.from_url(redis_server.url) as client:
+        assert await client.ping()
