@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -259,10 +260,18 @@ async def read_json(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise Problem(
-            422, "invalid_request", "The body does not have the documented shape", detail=str(error)
+            422, "invalid_request", "The body does not have the documented shape", detail=_without_values(str(error))
         ) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Problem(400, "invalid_json", "The body is not JSON in UTF-8") from None
+
+
+_LONG_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){12,}")
+
+
+def _without_values(message: str) -> str:
+    """A decoder's message may quote what it was given, and that may be a card number."""
+    return _LONG_NUMBER.sub("(a long number)", message)[:300]
 
 
 def json_response(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
@@ -292,6 +301,7 @@ def serve(app: FastAPI, settings: ProcessSettings, *, name: str, tasks: Tasks | 
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         backlog=2048,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=settings.drain_seconds,

@@ -1,0 +1,71 @@
+"""The API process: create_app() and its lifespan."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.kit import postgres
+from services.kit.clock import Clock, SystemClock
+from services.kit.http import service_app
+from services.kit.settings import ProcessSettings
+from services.payments import failpoints
+from services.payments.api import Edge, routes
+from services.payments.bank import Bank
+from services.payments.handlers import Context
+from services.payments.settings import PaymentsSettings
+from services.payments.store import PaymentStore
+
+
+class Running:
+    """What exists while the application runs. Before and after, asking for it is a bug."""
+
+    def __init__(self) -> None:
+        self.store: PaymentStore | None = None
+        self.edge: Edge | None = None
+
+    def current(self) -> Edge:
+        """The routes' edge."""
+        assert self.edge is not None
+        return self.edge
+
+    async def database_answers(self) -> bool:
+        """Readiness."""
+        return self.store is not None and await self.store.answers()
+
+
+def create_app(process: ProcessSettings, settings: PaymentsSettings, *, clock: Clock | None = None) -> FastAPI:
+    """The payments API. It opens its pool and its session to the bank when it starts."""
+    failpoints.register(*failpoints.API)
+    running = Running()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with (
+            await postgres.create_pool(
+                settings.database_url.get_secret_value(), name="payments-api", maximum=settings.database_pool
+            ) as pool,
+            bank_client(settings) as bank,
+        ):
+            running.store = store = PaymentStore(pool)
+            running.edge = Edge(Context(store, bank, clock or SystemClock(), random.SystemRandom(), settings))
+            yield
+            running.store = running.edge = None
+
+    app = service_app(
+        "payments-api",
+        process,
+        lifespan=lifespan,
+        checks={"database": running.database_answers},
+        description="Payments that are charged once, whatever fails in between.",
+    )
+    app.include_router(routes(running.current))
+    return app
+
+
+def bank_client(settings: PaymentsSettings) -> Bank:
+    """The bank as the settings say."""
+    return Bank(settings.bank_url, settings.bank_api_key.get_secret_value(), timeout=settings.bank_timeout_seconds)

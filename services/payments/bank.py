@@ -1,0 +1,223 @@
+"""The bank: calls with a deadline, and its errors mapped to done, refused or unknown. Nothing else knows its API."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import ssl
+from datetime import date
+from http import HTTPStatus
+from time import perf_counter
+from typing import Self
+
+import aiohttp
+import msgspec
+
+from services.kit import tracing
+from services.payments.domain import Done, Operation, OperationKind, Outcome, Payment, Refused, Unknown
+from services.payments.metrics import BANK_CALLS, BANK_UNKNOWN
+
+CONNECTIONS = 512
+SIGNATURE_TOLERANCE_SECONDS = 300
+
+CANCELLED = "cancelled_at_bank"
+REJECTED = "rejected_by_bank"
+
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
+_REFUSING = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""The bank looks up the reference first, so it says this only of a request that it never executed and never will."""
+
+
+class _Charge(msgspec.Struct):
+    reference: str
+    source: str
+    amount: int
+    currency: str
+    capture: bool
+
+
+class _Amount(msgspec.Struct):
+    reference: str
+    amount: int
+
+
+class _Void(msgspec.Struct):
+    reference: str
+
+
+class _Answer(msgspec.Struct):
+    status: str
+    id: str = ""
+    decline_code: str | None = None
+
+
+class _CancelAnswer(msgspec.Struct):
+    status: str
+    operation: _Answer | None = None
+
+
+class _ProblemAnswer(msgspec.Struct):
+    type: str = ""
+
+
+class BankUnavailable(Exception):
+    """A file could not be fetched; the message is one sentence."""
+
+
+class Bank:
+    """One keep-alive session. Use as an async context manager."""
+
+    def __init__(self, url: str, api_key: str, *, timeout: float) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ttl_dns_cache=30),
+            trust_env=False,
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def execute(self, payment: Payment, operation: Operation) -> Outcome:
+        """Send it under its reference, which makes it safe to send as often as needed."""
+        reference = operation.bank_reference
+        body: msgspec.Struct
+        match operation.kind:
+            case OperationKind.AUTHORISE:
+                path = "/v1/charges"
+                body = _Charge(reference, payment.source, operation.amount, payment.currency, payment.automatic_capture)
+            case OperationKind.CAPTURE:
+                path, body = f"/v1/charges/{payment.charge_id}/capture", _Amount(reference, operation.amount)
+            case OperationKind.VOID:
+                path, body = f"/v1/charges/{payment.charge_id}/void", _Void(reference)
+            case OperationKind.REFUND:
+                path, body = f"/v1/charges/{payment.charge_id}/refunds", _Amount(reference, operation.amount)
+        return await self._call(operation.kind.value, "POST", path, msgspec.json.encode(body))
+
+    async def ask(self, operation: Operation) -> Outcome:
+        """What became of it. *Not found* comes back as Unknown: the call may still be on its way."""
+        return await self._call("ask", "GET", f"/v1/operations/{operation.bank_reference}", None)
+
+    async def cancel(self, operation: Operation) -> Outcome:
+        """Make sure that it is never executed, or learn that it was. A cancelled one is Refused(CANCELLED)."""
+        return await self._call("cancel", "POST", f"/v1/operations/{operation.bank_reference}/cancel", b"{}")
+
+    async def settlement(self, day: date) -> bytes:
+        """That day's settlement file. Raises BankUnavailable."""
+        assert self._session is not None
+        try:
+            async with self._session.get(
+                f"{self._url}/v1/settlements/{day}.csv",
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=60),
+                allow_redirects=False,
+            ) as response:
+                if response.status != HTTPStatus.OK:
+                    raise BankUnavailable(f"The bank answered {response.status} when asked for its settlement file.")
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
+            raise BankUnavailable(f"The settlement file could not be fetched ({type(error).__name__}).") from None
+
+    async def _call(self, name: str, method: str, path: str, body: bytes | None) -> Outcome:
+        started = perf_counter()
+        with tracing.span(f"bank {name}", "client", attributes={"http.request.method": method}):
+            outcome = await self._send(method, path, body, cancelling=name == "cancel")
+        BANK_CALLS.labels(name, type(outcome).__name__.lower()).observe(perf_counter() - started)
+        if isinstance(outcome, Unknown):
+            BANK_UNKNOWN.labels(outcome.reason).inc()
+        return outcome
+
+    async def _send(self, method: str, path: str, body: bytes | None, *, cancelling: bool) -> Outcome:
+        assert self._session is not None
+        headers = self._headers
+        if traceparent := tracing.current_traceparent():
+            headers = headers | {"traceparent": traceparent}
+        try:
+            async with self._session.request(
+                method, self._url + path, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                answer = await response.read()
+                return interpret(
+                    response.status, answer, response.headers.get("Retry-After"), method=method, cancelling=cancelling
+                )
+        except (TimeoutError, asyncio.TimeoutError):  # noqa: UP041  # aiohttp's own derives from both
+            return Unknown("timeout")
+        except aiohttp.ClientConnectorError:
+            return Unknown("not_connected")
+        except (aiohttp.ClientError, OSError):
+            return Unknown("connection_lost")
+
+
+def interpret(status: int, body: bytes, retry_after: str | None, *, method: str, cancelling: bool = False) -> Outcome:
+    """What an answer of the bank says about the operation. Whatever is not surely final is Unknown."""
+    if status in (HTTPStatus.OK, HTTPStatus.CREATED):
+        return _interpret_cancel(body) if cancelling else _interpret_answer(body)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Unknown("rate_limited", _seconds(retry_after))
+    if status == HTTPStatus.CONFLICT and _problem_type(body) == "urn:bank:reference_cancelled":
+        return Refused(CANCELLED)
+    if status in _REFUSING and method == "POST" and not cancelling:
+        return Refused(REJECTED)
+    if status == HTTPStatus.NOT_FOUND:
+        return Unknown("not_found")
+    return Unknown("server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "unexpected_status")
+
+
+def _interpret_answer(body: bytes) -> Outcome:
+    try:
+        return _outcome(msgspec.json.decode(body, type=_Answer))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Unknown("garbled")
+
+
+def _interpret_cancel(body: bytes) -> Outcome:
+    try:
+        answer = msgspec.json.decode(body, type=_CancelAnswer)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Unknown("garbled")
+    if answer.status == "cancelled":
+        return Refused(CANCELLED)
+    return Unknown("garbled") if answer.operation is None else _outcome(answer.operation)
+
+
+def _outcome(answer: _Answer) -> Outcome:
+    match answer.status:
+        case "authorised" | "captured" | "succeeded" if answer.id:
+            return Done(answer.id)
+        case "declined":
+            code = answer.decline_code or ""
+            return Refused(code if _CODE.fullmatch(code) else "declined")
+        case "cancelled":
+            return Refused(CANCELLED)
+    return Unknown("garbled")
+
+
+def _problem_type(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_ProblemAnswer).type
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    return min(60.0, float(retry_after)) if retry_after is not None and retry_after.isdigit() else None
+
+
+def signature_holds(header: str, body: bytes, secret: bytes, now: float) -> bool:
+    """Check `t=<unix>,v1=<hex hmac-sha256 of "<t>.<body>">` in constant time; older or newer than 5 minutes fails."""
+    parts = dict(part.partition("=")[::2] for part in header.split(","))
+    stamp, given = parts.get("t", ""), parts.get("v1", "")
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12 and given.isascii()):
+        return False
+    expected = hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(expected, given) and abs(now - int(stamp)) <= SIGNATURE_TOLERANCE_SECONDS

@@ -1,0 +1,311 @@
+"""One function per command. What a crash leaves behind at any line is picked up by the key's next request or the resolver."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from services.contracts.payments import PaymentEvent
+from services.kit import ids, tracing
+from services.kit.clock import Clock
+from services.kit.failpoint import failpoint
+from services.patterns.backoff import Backoff
+from services.patterns.idempotency import Decision, StoredResponse, decide
+from services.payments import metrics, problems
+from services.payments.bank import Bank
+from services.payments.domain import (
+    AmountTooLarge,
+    Final,
+    IllegalState,
+    Money,
+    Operation,
+    OperationKind,
+    Payment,
+    PaymentStatus,
+    Refused,
+    Settled,
+    Unknown,
+    UnknownCurrency,
+    begin,
+    looks_like_card,
+    settle,
+)
+from services.payments.failpoints import PHASES
+from services.payments.schemas import PREFIX, CreatePayment, PaymentList, PaymentView, payment_id, view
+from services.payments.settings import PaymentsSettings
+from services.payments.store import (
+    Claim,
+    Event,
+    Finished,
+    NewKey,
+    OperationDraft,
+    OperationLive,
+    PaymentMissing,
+    PaymentStore,
+    ReferenceTaken,
+    StoreUnavailable,
+)
+
+RETRY = Backoff(base=0.25, cap=3.0)
+"""Pause before an unknown operation is looked at again. The cap keeps certainty within seconds of the bank's recovery."""
+
+SUCCESS_STATUS = {
+    OperationKind.AUTHORISE: 201,
+    OperationKind.CAPTURE: 200,
+    OperationKind.VOID: 200,
+    OperationKind.REFUND: 201,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, under which key, with which request (its fingerprint)."""
+
+    merchant_id: str
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the client gets. `replayed`: it was stored by an earlier request."""
+
+    response: StoredResponse
+    payment_id: str
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the commands need; put together once, in app.py or resolver.py."""
+
+    store: PaymentStore
+    bank: Bank
+    clock: Clock
+    chance: random.Random
+    settings: PaymentsSettings
+
+    def new_key(self, caller: Caller, now: datetime) -> NewKey:
+        """The caller's key with its expiry."""
+        return NewKey(caller.key, caller.fingerprint, now + timedelta(hours=self.settings.key_lifetime_hours))
+
+
+async def create_payment(context: Context, caller: Caller, wanted: CreatePayment) -> Reply:
+    """Authorise, and capture if that is automatic. Raises Problem."""
+    _check(wanted)
+    phases = PHASES[OperationKind.AUTHORISE]
+    now = context.clock.now()
+    payment = _new_payment(caller.merchant_id, wanted, now)
+    operation = new_operation(payment, OperationKind.AUTHORISE, payment.amount, now, attempts=1)
+    await failpoint(phases.before_insert)
+    try:
+        begun = await context.store.begin_payment(
+            payment, operation, context.new_key(caller, now), context.settings.lease_seconds
+        )
+    except ReferenceTaken as taken:
+        raise problems.ReferenceInUse(ids.encode(PREFIX, taken.payment)) from None
+    if not begun:
+        return await _again(context, caller)
+    await failpoint(phases.after_insert)
+    return await _drive(context, Claim(payment, operation, caller.key))
+
+
+async def operate(context: Context, caller: Caller, kind: OperationKind, payment: UUID, amount: int | None) -> Reply:
+    """Capture, void or refund a payment. Raises Problem."""
+    phases = PHASES[kind]
+    now = context.clock.now()
+    draft = OperationDraft(caller.merchant_id, payment, ids.uuid7(), now)
+
+    def plan(found: Payment) -> Operation:
+        return new_operation(found, kind, begin(found, kind, amount), now, attempts=1, operation_id=draft.operation_id)
+
+    await failpoint(phases.before_insert)
+    try:
+        claim = await context.store.begin_operation(
+            draft, context.new_key(caller, now), plan, context.settings.lease_seconds
+        )
+    except PaymentMissing:
+        raise problems.NoSuchPayment from None
+    except OperationLive:
+        raise problems.OperationInProgress from None
+    except IllegalState as error:
+        raise problems.NotPossible(error.kind.value, error.status.value) from None
+    except AmountTooLarge as error:
+        raise problems.AmountTooLarge(error.limit) from None
+    if claim is None:
+        return await _again(context, caller)
+    await failpoint(phases.after_insert)
+    return await _drive(context, claim)
+
+
+async def get_payment(context: Context, merchant_id: str, payment: UUID) -> PaymentView:
+    """The payment as it is now. Raises Problem."""
+    found = await context.store.payment(merchant_id, payment)
+    if found is None:
+        raise problems.NoSuchPayment
+    return view(*found)
+
+
+async def list_payments(context: Context, merchant_id: str, before: UUID | None, limit: int) -> PaymentList:
+    """A page of the merchant's payments, newest first."""
+    found = await context.store.payments(merchant_id, before, limit + 1)
+    page = [view(*each) for each in found[:limit]]
+    return PaymentList(page, page[-1].id if len(found) > limit else None)
+
+
+def _check(wanted: CreatePayment) -> None:
+    if looks_like_card(wanted.source):
+        raise problems.CardNumber
+    if not wanted.source.startswith("tok_") or not wanted.source.isascii() or not wanted.source.isprintable():
+        raise problems.InvalidSource
+    if " " in wanted.source or len(wanted.source) == len("tok_"):
+        raise problems.InvalidSource
+    try:
+        Money(wanted.amount, wanted.currency)
+    except UnknownCurrency:
+        raise problems.UnknownCurrency from None
+
+
+def _new_payment(merchant_id: str, wanted: CreatePayment, now: datetime) -> Payment:
+    return Payment(
+        id=ids.uuid7(),
+        merchant_id=merchant_id,
+        reference=wanted.reference,
+        source=wanted.source,
+        amount=wanted.amount,
+        currency=wanted.currency,
+        automatic_capture=wanted.capture == "automatic",
+        description=wanted.description,
+        status=PaymentStatus.PROCESSING,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def new_operation(
+    payment: Payment,
+    kind: OperationKind,
+    amount: int,
+    now: datetime,
+    *,
+    attempts: int = 0,
+    operation_id: UUID | None = None,
+    expiring: bool = False,
+) -> Operation:
+    """An operation whose bank reference is its own id, so that one can be found from the other."""
+    identity = operation_id or ids.uuid7()
+    return Operation(
+        id=identity,
+        payment_id=payment.id,
+        kind=kind,
+        amount=amount,
+        bank_reference=ids.encode(OPERATION_PREFIX, identity),
+        created_at=now,
+        attempts=attempts,
+        expiring=expiring,
+    )
+
+
+OPERATION_PREFIX = "op"
+
+
+async def _again(context: Context, caller: Caller) -> Reply:
+    """The key is there already: replay, refuse, or go on where the first request stopped."""
+    stored = await context.store.key(caller.merchant_id, caller.key)
+    if stored is None:
+        raise problems.KeyInFlight
+    match decide(stored.record, caller.fingerprint, context.clock.now()):
+        case Decision.MISMATCH:
+            raise problems.KeyReused
+        case Decision.REPLAY:
+            assert stored.record.response is not None
+            metrics.REPLAYS.inc()
+            return Reply(stored.record.response, ids.encode(PREFIX, stored.payment_id), replayed=True)
+        case Decision.TAKE_OVER:
+            claim = await context.store.take_over(stored.operation_id, context.settings.lease_seconds)
+            if claim is not None:
+                return await _drive(context, claim)
+        case Decision.IN_FLIGHT | Decision.NEW:
+            pass
+    raise problems.KeyInFlight
+
+
+async def _drive(context: Context, claim: Claim) -> Reply:
+    phases = PHASES[claim.operation.kind]
+    outcome = await context.bank.execute(claim.payment, claim.operation)
+    await failpoint(phases.after_bank_answer)
+    try:
+        if isinstance(outcome, Unknown):
+            response = StoredResponse(202, msgspec.json.encode(view(claim.payment, claim.operation)))
+            answered = await park(context, claim, outcome, response)
+        else:
+            finished, response = await finish(context, claim, outcome)
+            answered = finished.answered
+    except StoreUnavailable:
+        raise problems.OutcomeUnknown from None
+    await failpoint(phases.after_commit)
+    if answered:
+        return Reply(response, payment_id(claim.payment))
+    return await _first_answer(context, claim)
+
+
+async def _first_answer(context: Context, claim: Claim) -> Reply:
+    """Somebody else decided the operation or answered its key meanwhile, and that answer stands."""
+    stored = await context.store.key(claim.payment.merchant_id, claim.key) if claim.key else None
+    if stored is None or stored.record.response is None:
+        raise problems.KeyInFlight
+    return Reply(stored.record.response, payment_id(claim.payment), replayed=True)
+
+
+async def park(context: Context, claim: Claim, unknown: Unknown, response: StoredResponse | None) -> bool:
+    """Leave the operation to the resolver. True if `response` is now its key's answer."""
+    metrics.OPERATIONS.labels(claim.operation.kind.value, "unknown").inc()
+    delay = unknown.retry_after
+    if delay is None:
+        delay = RETRY.delay(max(0, claim.operation.attempts - 1), context.chance)
+    return await context.store.park(claim, context.clock.now(), delay, response)
+
+
+async def finish(context: Context, claim: Claim, final: Final) -> tuple[Finished, StoredResponse]:
+    """Commit a final answer with all its consequences; also return what the client is told."""
+    now = context.clock.now()
+    settled = settle(claim.payment, claim.operation, final, now)
+    response = _final_response(claim, final, settled)
+    event = _event(settled) if settled.event_type else None
+    finished = await context.store.finish(claim, final, settled, now, event, response)
+    if finished.live:
+        kind = claim.operation.kind.value
+        metrics.OPERATIONS.labels(kind, settled.operation_status.value).inc()
+        if finished.unknown_since is not None:
+            metrics.CERTAINTY.labels(kind).observe(max(0.0, (now - finished.unknown_since).total_seconds()))
+    return finished, response
+
+
+def _final_response(claim: Claim, final: Final, settled: Settled) -> StoredResponse:
+    kind = claim.operation.kind
+    if isinstance(final, Refused):
+        what = "card" if kind is OperationKind.AUTHORISE else kind.value
+        declined = problems.Declined(what, final.code, payment_id(claim.payment))
+        return StoredResponse(declined.status, declined.body())
+    return StoredResponse(SUCCESS_STATUS[kind], msgspec.json.encode(view(settled.payment)))
+
+
+def _event(settled: Settled) -> Event:
+    payment = settled.payment
+    body = PaymentEvent(
+        payment_id=payment_id(payment),
+        merchant_id=payment.merchant_id,
+        reference=payment.reference,
+        source=payment.source,
+        status=payment.status.value,
+        amount=payment.amount,
+        currency=payment.currency,
+        captured_amount=payment.captured_amount,
+        refunded_amount=payment.refunded_amount,
+        sequence=payment.sequence,
+    )
+    return Event(ids.uuid7(), msgspec.json.encode(body), tracing.current_traceparent())

@@ -1,0 +1,34 @@
+"""All metrics of the payments processes beyond the RED metrics of the HTTP shell."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+BANK_CALLS = Histogram(
+    "payments_bank_call_seconds",
+    "Time of a call to the bank; outcome is done, refused or unknown",
+    ["call", "outcome"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+BANK_UNKNOWN = Counter("payments_bank_unknown_total", "Calls to the bank whose outcome nobody knows", ["reason"])
+OPERATIONS = Counter("payments_operations_total", "Operations by their latest outcome", ["kind", "outcome"])
+CERTAINTY = Histogram(
+    "payments_time_to_certainty_seconds",
+    "From the moment an operation became unknown to its final answer",
+    ["kind"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 300, 3600),
+)
+REPLAYS = Counter("payments_idempotent_replays_total", "Requests answered from a stored response")
+SHED = Counter("payments_requests_shed_total", "Requests refused because too many were in flight")
+
+UNKNOWN_OPERATIONS = Gauge("payments_unknown_operations", "Operations whose outcome is not known")
+UNKNOWN_OLDEST = Gauge("payments_unknown_oldest_seconds", "Age of the oldest of them; 0 if there is none")
+
+OUTBOX_ROWS = Gauge("payments_outbox_unpublished", "Events waiting for the relay")
+OUTBOX_OLDEST = Gauge("payments_outbox_oldest_seconds", "Age of the oldest of them; 0 if there is none")
+PUBLISHED = Counter("payments_events_published_total", "Events the broker has acknowledged", ["type"])
+PUBLISH_FAILURES = Counter("payments_publish_failures_total", "Batches that the broker did not acknowledge whole")
+RELAY_ACTIVE = Gauge("payments_relay_active", "1 in the relay that holds the lock, 0 in one that stands by")
+
+FINDINGS = Gauge("payments_reconciliation_findings", "Open findings of the settlement days looked at", ["kind"])
+RECONCILED_LINES = Counter("payments_reconciled_lines_total", "Lines of settlement files compared")

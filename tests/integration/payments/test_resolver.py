@@ -1,0 +1,283 @@
+"""Unknown outcomes become certain, whatever the bank does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from services.kit import ids, postgres
+from services.payments import handlers
+from services.payments.app import bank_client
+from services.payments.domain import Operation, OperationKind, Payment, PaymentStatus
+from services.payments.handlers import Context
+from services.payments.resolver import Resolver
+from services.payments.schemas import CreatePayment
+from services.payments.store import NewKey, PaymentStore
+from tests.integration.payments.fake_bank import FakeBank
+from tests.integration.payments.stack import WEBHOOK_SECRET, Stack, until
+
+pytestmark = pytest.mark.integration
+
+
+class SetClock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@asynccontextmanager
+async def parts(stack: Stack, **settings: Any) -> AsyncIterator[tuple[Context, Resolver, SetClock]]:
+    """Store, bank client and resolver inside the test, so that it decides when each step happens."""
+    chosen = stack.settings(**settings)
+    clock = SetClock()
+    async with await postgres.create_pool(stack.app_url, name="test") as pool, bank_client(chosen) as bank:
+        context = Context(PaymentStore(pool), bank, clock, random.Random(1), chosen)
+        yield context, Resolver(context), clock
+
+
+async def begun(context: Context, reference: str) -> tuple[Payment, Operation]:
+    """A payment as a crash right after the first commit leaves it."""
+    now = context.clock.now()
+    payment = Payment(
+        ids.uuid7(), "mer_demo", reference, f"tok_{reference}", 1000, "EUR", True, None, PaymentStatus.PROCESSING, now, now
+    )  # fmt: skip
+    operation = handlers.new_operation(payment, OperationKind.AUTHORISE, 1000, now, attempts=1)
+    key = NewKey(f"key-{reference}", b"f" * 32, now + timedelta(hours=1))
+    assert await context.store.begin_payment(payment, operation, key, 0)
+    return payment, operation
+
+
+async def attempt(context: Context, resolver: Resolver) -> bool:
+    async def due() -> list[Any]:
+        return await context.store.claim_due(5, 10)
+
+    (claim,) = await until(due, what="a due operation")
+    return await resolver.resolve(claim)
+
+
+async def status(stack: Stack, payment: Payment) -> str:
+    return str((await stack.sql("SELECT status FROM payments WHERE id = $1", payment.id))[0]["status"])
+
+
+async def test_a_charge_that_arrives_after_two_not_found_is_the_only_one(stack: Stack) -> None:
+    bank = FakeBank(gets_through=lambda call, nth: not (call == "send" and nth <= 2))
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, resolver, _):
+        payment, operation = await begun(context, "late")
+
+        assert not await attempt(context, resolver)
+        assert not await attempt(context, resolver)
+        assert bank.calls == ["ask", "send", "ask", "send"]
+        assert await status(stack, payment) == "processing"
+
+        bank.execute(operation.bank_reference)  # the first call, long on its way, gets there now
+        assert await attempt(context, resolver)
+
+    assert await status(stack, payment) == "captured"
+    assert len(bank.charged) == 1
+
+
+async def test_a_charge_that_arrives_between_not_found_and_the_second_sending_is_the_only_one(stack: Stack) -> None:
+    bank = FakeBank()
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, resolver, _):
+        payment, operation = await begun(context, "between")
+
+        def arrives_before_the_send(call: str, nth: int) -> bool:
+            if call == "send":
+                bank.execute(operation.bank_reference)
+            return True
+
+        bank.gets_through = arrives_before_the_send
+        assert await attempt(context, resolver)
+
+    assert bank.calls == ["ask", "send"]
+    assert await status(stack, payment) == "captured"
+    assert len(bank.charged) == 1
+
+
+async def test_an_old_authorisation_is_cancelled_at_the_bank_and_a_late_arrival_charges_nothing(stack: Stack) -> None:
+    bank = FakeBank(gets_through=lambda call, nth: not (call == "cancel" and nth == 1))
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, resolver, clock):
+        payment, operation = await begun(context, "old")
+        clock.ahead = timedelta(seconds=context.settings.cancel_after_seconds + 1)
+
+        assert not await attempt(context, resolver)
+        assert await status(stack, payment) == "processing"
+        assert await attempt(context, resolver)
+
+        assert bank.execute(operation.bank_reference)[0] == 409
+
+    assert bank.calls == ["ask", "cancel", "ask", "cancel"]
+    assert await status(stack, payment) == "failed"
+    assert bank.charged == {}
+
+
+async def test_an_old_authorisation_that_was_executed_after_all_is_captured(stack: Stack) -> None:
+    bank = FakeBank(gets_through=lambda call, nth: True)
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, resolver, clock):
+        payment, operation = await begun(context, "executed")
+        clock.ahead = timedelta(days=1)
+
+        def arrives_before_the_cancel(call: str, nth: int) -> bool:
+            if call == "cancel":
+                bank.execute(operation.bank_reference)
+            return True
+
+        bank.gets_through = arrives_before_the_cancel
+        assert await attempt(context, resolver)
+
+    assert await status(stack, payment) == "captured"
+
+
+async def test_two_resolvers_at_once_decide_an_operation_once(stack: Stack) -> None:
+    bank = FakeBank()
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, resolver, _):
+        payment, _ = await begun(context, "twice")
+        (claim,) = await context.store.claim_due(0, 10)
+        (again,) = await context.store.claim_due(5, 10)
+        await asyncio.gather(resolver.resolve(claim), resolver.resolve(again))
+    assert await status(stack, payment) == "captured"
+    assert len(await stack.sql("SELECT 1 FROM outbox")) == 1
+    assert len(await stack.sql("SELECT 1 FROM ledger_transactions")) == 1
+
+
+async def test_a_claim_belongs_to_one_resolver_until_its_lease_ends(stack: Stack) -> None:
+    async with parts(stack) as (context, _, _):
+        for number in range(20):
+            await begun(context, f"r{number}")
+        first, second = await asyncio.gather(context.store.claim_due(30, 12), context.store.claim_due(30, 12))
+        claimed = [claim.operation.id for claim in (*first, *second)]
+        assert len(claimed) == len(set(claimed))
+        rest = await context.store.claim_due(30, 100)
+        assert len(claimed) + len(rest) == 20
+        assert await context.store.claim_due(30, 100) == []
+
+
+async def test_the_next_request_goes_on_where_a_dead_one_stopped(stack: Stack) -> None:
+    bank = FakeBank()
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, _, _):
+        payment, _ = await begun(context, "dead")
+        caller = handlers.Caller("mer_demo", "key-dead", b"f" * 32)
+        wanted = CreatePayment(1000, "EUR", "tok_dead", "dead")
+        reply = await handlers.create_payment(context, caller, wanted)
+    assert reply.response.status == 201
+    assert msgspec.json.decode(reply.response.body)["id"] == ids.encode("pay", payment.id)
+    assert len(bank.charged) == 1
+
+
+async def test_a_signed_event_makes_the_resolver_ask_at_once_and_a_repeated_one_does_not(stack: Stack) -> None:
+    await stack.start("api")
+    async with parts(stack) as (context, _, _):
+        _, operation = await begun(context, "hint")
+        (claim,) = await context.store.claim_due(5, 1)
+        event = msgspec.json.encode(
+            {"id": "evt_1", "type": "operation.completed", "reference": operation.bank_reference}
+        )
+
+        async def deliver() -> int:
+            stamp = str(int(time.time()))
+            digest = hmac.new(WEBHOOK_SECRET.encode(), f"{stamp}.".encode() + event, hashlib.sha256).hexdigest()
+            headers = {"Content-Type": "application/json", "Bank-Signature": f"t={stamp},v1={digest}"}
+            return (await stack.request("POST", "/v1/bank-events", data=event, headers=headers, merchant={})).status
+
+        await context.store.park(claim, context.clock.now(), 3600, None)
+        assert await context.store.claim_due(5, 1) == []
+        assert await deliver() == 204
+        (claim,) = await context.store.claim_due(5, 1)
+        await context.store.park(claim, context.clock.now(), 3600, None)
+        assert await deliver() == 204
+        assert await context.store.claim_due(5, 1) == []
+
+
+async def test_expired_authorisations_are_voided_and_old_keys_forgotten(stack: Stack) -> None:
+    await stack.start("bank")
+    await stack.start("api")
+    made = await stack.pay("sleepy", capture="manual")
+    async with parts(stack) as (context, resolver, clock):
+        await resolver.sweep()
+        assert await context.store.claim_due(5, 10) == []
+        clock.ahead = timedelta(days=8)
+        await resolver.sweep()
+        await resolver.sweep()
+        assert not await stack.sql("SELECT 1 FROM idempotency_keys")
+        assert await attempt(context, resolver)
+        await resolver.sweep()
+        assert await context.store.claim_due(5, 10) == []
+    payment_id = ids.decode("pay", made.json["id"])
+    assert isinstance(payment_id, UUID)
+    (row,) = await stack.sql("SELECT status FROM payments WHERE id = $1", payment_id)
+    assert row["status"] == "expired"
+    (charge,) = await stack.sql("SELECT status FROM charges", database="bank")
+    assert charge["status"] == "voided"
+
+
+@pytest.mark.slow
+async def test_all_is_certain_soon_after_a_long_silence_of_the_bank(stack: Stack) -> None:
+    stack.extra = {"PAYMENTS_BANK_TIMEOUT_SECONDS": "0.5"}
+    bank = await stack.start("bank")
+    await stack.start("api")
+    await stack.start("resolver")
+    bank.popen.send_signal(19)
+    answers = await asyncio.gather(*(stack.pay(f"r{number}") for number in range(60)))
+    assert {answer.status for answer in answers} == {202}
+
+    async def tried_often() -> bool:
+        (row,) = await stack.sql("SELECT min(attempts) AS least FROM operations")
+        return bool(row["least"] >= 3)
+
+    await until(tried_often, what="several attempts of each", within=60)
+    bank.popen.send_signal(18)
+
+    async def certain() -> bool:
+        return not await stack.sql("SELECT 1 FROM payments WHERE status <> 'captured'")
+
+    await until(certain, what="certainty", within=30)
+    assert not await stack.sql("SELECT 1 FROM charges GROUP BY source HAVING count(*) <> 1", database="bank")
+
+
+async def test_a_dead_bank_gives_202_within_the_timeout_and_too_many_requests_are_shed(stack: Stack) -> None:
+    stack.extra = {"PAYMENTS_BANK_TIMEOUT_SECONDS": "1", "PAYMENTS_MAX_IN_FLIGHT": "5"}
+    bank = await stack.start("bank")
+    await stack.start("api")
+    await stack.pay("warm")
+    bank.popen.send_signal(19)
+    answers = await asyncio.gather(*(stack.pay(f"r{number}") for number in range(20)))
+    bank.popen.send_signal(18)
+    statuses = [answer.status for answer in answers]
+    assert statuses.count(202) >= 5
+    assert set(statuses) == {202, 503}
+    shed = next(answer for answer in answers if answer.status == 503)
+    assert (shed.json["type"], shed.headers["Retry-After"]) == ("urn:lab:overloaded", "1")
+    stored = await stack.sql("SELECT 1 FROM payments WHERE reference <> 'warm'")
+    assert len(stored) == statuses.count(202)
+
+
+async def test_sigterm_finishes_what_is_in_flight_and_exits_0(stack: Stack) -> None:
+    await stack.start("bank")
+    api = await stack.start("api")
+    await stack.behave("latency", mean_ms=500, sigma=0)
+    paying = asyncio.create_task(stack.pay("slow"))
+
+    async def begun_there() -> bool:
+        return bool(await stack.sql("SELECT 1 FROM operations WHERE status = 'pending'"))
+
+    await until(begun_there)
+    assert await asyncio.to_thread(api.terminate) == 0
+    assert (await paying).status == 201
