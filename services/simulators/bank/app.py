@@ -1,0 +1,84 @@
+"""create_app and its lifespan."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from services.kit.clock import Clock, SystemClock
+from services.kit.errors import Problem
+from services.kit.http import Tasks, service_app
+from services.kit.postgres import answers, create_pool
+from services.kit.settings import ProcessSettings
+from services.simulators.bank import api, lab
+from services.simulators.bank.bank import Bank
+from services.simulators.bank.behaviours import Switchboard
+from services.simulators.bank.settings import BankSettings
+from services.simulators.bank.store import Pool, prepare_database
+from services.simulators.bank.webhooks import Webhooks
+from services.simulators.bank.writer import ChargeWriter
+
+NAME = "sim-bank"
+MOST_CONNECTIONS = 8
+
+
+def create_app(process: ProcessSettings, settings: BankSettings, tasks: Tasks, clock: Clock | None = None) -> FastAPI:
+    """The bank as an application; its database is prepared when it starts."""
+    switches = Switchboard()
+    pools: list[Pool] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await prepare_database(settings.database_url)
+        pool = await create_pool(settings.database_url, name=NAME, minimum=2, maximum=MOST_CONNECTIONS)
+        pools.append(pool)
+        app.state.counter = _counter(settings, pool, switches, clock or SystemClock(), tasks)
+        try:
+            yield
+        finally:
+            await tasks.stop()
+            await pool.close()
+
+    async def database() -> bool:
+        return bool(pools) and await answers(pools[0])
+
+    app = service_app(
+        NAME,
+        process,
+        lifespan=lifespan,
+        checks={"database": database},
+        description="A bank that misbehaves on demand and keeps its own record",
+    )
+    app.state.switches = switches
+    app.add_exception_handler(Problem, _bank_problem)
+    app.router.routes[:0] = api.ROUTES
+    if process.lab_profile:
+        app.include_router(lab.router)
+    return app
+
+
+def _counter(settings: BankSettings, pool: Pool, switches: Switchboard, clock: Clock, tasks: Tasks) -> api.Counter:
+    writer = ChargeWriter(pool)
+    tasks.start("charge-writer", writer.run())
+    webhooks = None
+    if settings.webhook_url:
+        webhooks = Webhooks(settings.webhook_url, settings.webhook_secret.get_secret_value())
+        tasks.start("webhooks", webhooks.run())
+    return api.Counter(
+        key=settings.api_key.get_secret_value().encode(),
+        bank=Bank(pool, writer, clock),
+        pool=pool,
+        writer=writer,
+        switches=switches,
+        webhooks=webhooks,
+        clock=clock,
+    )
+
+
+async def _bank_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    error.extra.setdefault("type", f"urn:bank:{error.code}")
+    return error.response()
