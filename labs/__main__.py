@@ -1,0 +1,149 @@
+"""`python -m labs run --week 2 --day 2`, `list`, `report`. Exit codes: 0 pass, 1 fail, 3 unknown, 2 usage, 130 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import webbrowser
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from infra.runtime import RuntimeProblem
+from labs.engine import discover, folder
+from labs.engine.discover import ROOT, NoSuchLabError
+from labs.engine.model import Lab
+from labs.engine.run import DEFAULT_SEED, Options, run_labs
+
+USAGE, UNKNOWN, INTERRUPTED = 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and do."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        if chosen.command == "list":
+            return _list(console)
+        if chosen.command == "report":
+            return _report(console)
+        return _run(chosen, console)
+    except (NoSuchLabError, ValueError) as mistake:
+        print(f"python -m labs: {mistake}", file=sys.stderr)
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m labs", description="Break real systems and see what holds.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run a day, or all days of a week in order")
+    run.add_argument("--week", type=int, required=True)
+    run.add_argument("--day", type=int)
+    run.add_argument("--variant", help="only this one: naive, engineered, yours ...")
+    run.add_argument("--seed", type=_at_least(0), default=DEFAULT_SEED)
+    run.add_argument("--keep", action="store_true", help="afterwards start again, inject once more and leave it so")
+    run.add_argument("--short", action="store_true", help="at most 60 s a day")
+    run.add_argument("--rate", type=_positive, help="operations per second")
+    run.add_argument("--seconds", type=_positive, help="seconds of load in all, baseline included")
+    run.add_argument("--predict", help="what you expect, for the report")
+    commands.add_parser("list", help="every lab, its question, its last verdict")
+    commands.add_parser("report", help="the newest report")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100000")
+    return value
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    return whole
+
+
+def _list(console: Console) -> int:
+    for lab in [discover.load(module) for module in discover.modules()]:
+        verdict = folder.last_verdict(ROOT, lab.name)
+        last = "never run" if verdict is None else f"last: {verdict.verdict.value}"
+        console.print(f"{lab.name}  {lab.title}  ({last})", markup=False)
+        console.print(f"    {lab.question}", markup=False)
+        console.print(f"    make lab week={lab.week} day={lab.day}", markup=False)
+    return 0
+
+
+def _report(console: Console) -> int:
+    path = folder.newest_report(ROOT)
+    if path is None:
+        console.print("There is no report yet; run a lab first: make lab week=2 day=2")
+        return 1
+    console.print(str(path), markup=False, soft_wrap=True)
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        return 0
+    webbrowser.open(path.as_uri())
+    return 0
+
+
+def _run(chosen: argparse.Namespace, console: Console) -> int:
+    labs = discover.labs(chosen.week, chosen.day)
+    options = Options(
+        variant=chosen.variant,
+        seed=chosen.seed,
+        keep=chosen.keep,
+        short=chosen.short,
+        rate=chosen.rate,
+        seconds=chosen.seconds,
+        predict=chosen.predict,
+    )
+    return asyncio.run(interruptible(labs, options, console))
+
+
+async def interruptible(labs: Sequence[Lab], options: Options, console: Console) -> int:
+    """SIGINT and SIGTERM cancel the run once; it takes its faults back and stops what it started, and says so."""
+    from infra.choose import open_runtime
+
+    runtime = open_runtime("lab", edges=True)
+    work = asyncio.ensure_future(run_labs(labs, options, runtime=runtime, root=ROOT, console=console))
+    return await until_done(work, console)
+
+
+async def until_done(work: asyncio.Task[int], console: Console) -> int:
+    """The exit code of a run, or of its interruption."""
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if work.cancelling():
+            console.print("Still taking the faults back; one moment.")
+        else:
+            console.print("\nInterrupted: taking the faults back and stopping what was started.")
+            work.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    except RuntimeProblem as problem:
+        if work.cancelling():
+            return INTERRUPTED
+        console.print(str(problem), markup=False, soft_wrap=True)
+        return UNKNOWN
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

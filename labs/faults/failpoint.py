@@ -1,0 +1,96 @@
+"""A process that kills itself at a named line: armed over HTTP, proved by the death of exactly that life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from infra.runtime import ProcessIdentity
+from labs.engine.blocking import blocking
+from labs.engine.model import FaultContext, InjectFailedError, Json, Receipt
+from labs.faults.process import POLL_SECONDS, died, ensure_running, identity_facts
+from labs.faults.zero import NOTHING
+
+CALL = aiohttp.ClientTimeout(total=3)
+
+
+@dataclass(frozen=True, slots=True)
+class KillAtFailpoint:
+    """SIGKILL at the nth hit of a failpoint from now on; started again after `lasting` seconds from its death."""
+
+    role: str
+    name: str
+    nth: int = 1
+    lasting: float = 3.0
+    patience: float = 10.0
+    kind: str = "kill_at_failpoint"
+    heals_first: bool = False
+
+    def parameters(self) -> Mapping[str, Json]:
+        """`nth` is 0 in a control run."""
+        return {"failpoint": self.name, "nth": self.nth}
+
+    def target(self, ctx: FaultContext) -> str:
+        """The service."""
+        return ctx.service(self.role)
+
+    def _address(self, ctx: FaultContext) -> str:
+        return f"{ctx.url(self.role)}/lab/failpoints/{self.name}"
+
+    async def inject(self, ctx: FaultContext) -> ProcessIdentity | None:
+        """Arm it and wait until the process has died. Raises InjectFailedError when it cannot be armed or is never hit."""
+        if not self.nth:
+            return None
+        service = self.target(ctx)
+        before = await blocking(ctx.runtime.identity, service)
+        if before is None:
+            raise InjectFailedError(f"{service} was to die at {self.name} and did not run")
+        await self._arm(ctx)
+        deadline = asyncio.get_running_loop().time() + self.patience
+        while (now := await blocking(ctx.runtime.identity, service)) is not None and now.pid == before.pid:
+            if asyncio.get_running_loop().time() > deadline:
+                raise InjectFailedError(f"{service} did not come to {self.name} within {self.patience:.0f} s")
+            await asyncio.sleep(POLL_SECONDS)
+        return before
+
+    async def _arm(self, ctx: FaultContext) -> None:
+        body = {"action": "kill", "nth": self.nth}
+        try:
+            async with ctx.session.put(self._address(ctx), json=body, timeout=CALL) as answer:
+                if answer.status >= 300:
+                    raise InjectFailedError(f"{self.target(ctx)} refused to arm {self.name}: HTTP {answer.status}")
+        except aiohttp.ServerDisconnectedError:
+            return  # it died while it answered, which is what was asked for; the wait for its death decides
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise InjectFailedError(f"{self.target(ctx)} could not be armed at {self.name}: {error}") from error
+
+    async def receipt(self, ctx: FaultContext, handle: object) -> Receipt:
+        """Who died, and at which hit of which line."""
+        del ctx
+        if not isinstance(handle, ProcessIdentity):
+            return NOTHING
+        facts = {**identity_facts(handle), "failpoint": self.name, "hit": self.nth}
+        return Receipt(True, f"{died(handle)} at {self.name}, hit {self.nth}", facts)
+
+    async def heal(self, ctx: FaultContext) -> None:
+        """Disarm what was never hit, start what died. A new life starts unarmed."""
+        if not self.nth:
+            return
+        if await blocking(ctx.runtime.identity, self.target(ctx)) is not None:
+            await self._disarm(ctx)
+        await ensure_running(ctx.runtime, self.target(ctx))
+
+    async def _disarm(self, ctx: FaultContext) -> None:
+        try:
+            async with ctx.session.delete(self._address(ctx), timeout=CALL):
+                return
+        except (aiohttp.ClientError, TimeoutError):
+            return  # it may die on its way here; ensure_running verifies what counts
+
+
+def kill_at_failpoint(role: str, name: str, *, nth: int = 1, down: float = 3.0) -> KillAtFailpoint:
+    """The process kills itself at the nth hit and is started again `down` seconds later. `nth=0` changes nothing."""
+    return KillAtFailpoint(role, name, nth, down)
