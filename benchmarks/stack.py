@@ -1,0 +1,73 @@
+"""A project `bench` of its own, without Toxiproxy: what a benchmark measures, and what its processes cost."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.choose import open_runtime
+from infra.runtime import Runtime
+
+LAB_PREFIX = "bench_"
+
+
+@contextmanager
+def stack(services: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[Runtime]:
+    """Start the services on fresh databases; stop everything at the end, whatever happens."""
+    runtime = open_runtime("bench", edges=False, progress=say)
+    try:
+        runtime.up(services, env={"LAB_PREFIX": LAB_PREFIX} | (environment or {}), progress=say)
+        yield runtime
+    finally:
+        runtime.down(progress=say)
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds (user and system) and resident bytes of a service's process tree, shared pages counted once."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+def usage(runtime: Runtime, services: Sequence[str]) -> dict[str, Usage]:
+    """Of each service now. Children that have ended are not counted."""
+    found = {}
+    for service in services:
+        identity = runtime.identity(service)
+        if identity is None:
+            continue
+        root = psutil.Process(identity.pid)
+        tree = [root, *root.children(recursive=True)]
+        cpu = memory = 0.0
+        for process in tree:
+            try:
+                times = process.cpu_times()
+                cpu += times.user + times.system
+                memory += process.memory_full_info().pss
+            except psutil.NoSuchProcess:
+                continue
+        found[service] = Usage(cpu, int(memory))
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """What a figure means nothing without."""
+    model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    return {
+        "cpu": model[1] if model else platform.processor(),
+        "cores": psutil.cpu_count() or 0,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
