@@ -75,9 +75,11 @@ start_as_before() {
     if [ -e $cluster_conf ]; then as_root rm -f $cluster_conf; fi
 }
 
-disable_unit() { # the helper works without a running systemd, too
-    if command -v deb-systemd-helper >/dev/null; then
-        as_root deb-systemd-helper disable "$1" >/dev/null 2>&1 || true
+disable_unit() {
+    if command -v systemctl >/dev/null; then
+        as_root systemctl disable "$1" >/dev/null 2>&1 || true
+    elif command -v deb-systemd-helper >/dev/null; then # wants to be called from a package's script
+        as_root env DPKG_MAINTSCRIPT_PACKAGE=backend-lab deb-systemd-helper disable "$1" >/dev/null 2>&1 || true
     fi
 }
 

@@ -44,9 +44,9 @@ def test_report_says_what_to_do_when_there_is_none(
 
 @pytest.mark.parametrize("module", discover.modules())
 def test_every_lab_can_be_planned_full_and_short_within_its_promise(module: str) -> None:
+    from labs.engine.planning import plan_of
     from labs.engine.schedule import end_of
     from labs.engine.timing import plan
-    from labs.engine.trial import plan_of
 
     lab = discover.load(module)
     trials = sum(not variant.on_request for variant in lab.variants.values()) * len(lab.all_scenarios())

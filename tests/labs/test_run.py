@@ -9,7 +9,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from labs.engine import Discriminates, Scenario, Status, at
+from labs.engine import Discriminates, Scenario, Status, at, schedule
 from labs.engine.files import FILES, HistoryLine, read_lines, schema_path
 from labs.engine.model import Verdict
 from labs.engine.run import Options
@@ -125,7 +125,10 @@ async def test_a_variant_that_breaks_without_any_fault_gives_unknown(fake: FakeL
     assert fake.verdict.reasons[0].startswith("control: without any fault, naive did not hold exactly_once")
 
 
-async def test_a_heal_that_fails_gives_unknown_and_judges_nothing_after_it(fake: FakeLab) -> None:
+async def test_a_heal_that_fails_gives_unknown_and_judges_nothing_after_it(
+    fake: FakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "HEAL_PAUSE_SECONDS", 0.01)
     fake.bugs = {"engineered": {"fault": "lose"}}
     assert await fake.run(fake.lab(fault=FlagFault(fake.world, heals=False)), only_engineered()) == 3
     assert "heal failed" in " ".join(fake.verdict.reasons)
@@ -210,6 +213,23 @@ async def test_the_worst_scenario_stands_on_top(fake: FakeLab) -> None:
     assert fake.verdict.scenarios["calm"].variants["naive"].invariants["exactly_once"].status is Status.HELD
     assert fake.verdict.variants["naive"].invariants["exactly_once"].status is Status.BROKEN
     assert "does not discriminate" in fake.verdict.reasons[0]
+
+
+async def test_a_short_run_injects_its_own_faults_at_their_own_times(fake: FakeLab) -> None:
+    lab = replace(fake.lab(), short_faults=(at(0.1, replace(FlagFault(fake.world), kind="short_flag")),))
+    assert await fake.run(lab, replace(only_naive(), short=True)) == 0
+    assert '"short_flag"' in (fake.folder / "faults.jsonl").read_text()
+
+
+async def test_what_the_processes_wrote_is_kept_when_the_experiment_failed(fake: FakeLab) -> None:
+    await fake.run(fake.lab(fault=FlagFault(fake.world, proven=False)), only_engineered())
+    assert (fake.folder / "raw" / "main-engineered-engineered.log").exists()
+    assert (fake.folder / "raw" / "main-engineered-load.log").exists()
+
+
+async def test_nothing_raw_is_left_of_a_run_that_went_well(fake: FakeLab) -> None:
+    await fake.run(options=only_naive())
+    assert not (fake.folder / "raw").exists()
 
 
 async def test_an_unknown_variant_is_refused_before_anything_starts(fake: FakeLab) -> None:

@@ -80,3 +80,30 @@ async def test_sigterm_finishes_what_was_begun_and_exits_0(postgres_server: Post
         stopping = asyncio.create_task(asyncio.to_thread(bank.stop))
         assert (await call)[0] == 201
         assert await stopping == 0
+
+
+async def test_a_bank_whose_database_connections_die_says_that_it_does_not_know_and_recovers(
+    postgres_server: PostgresServer,
+) -> None:
+    bank = BankProcess(postgres_server.url("bank_cut_off"))
+    bank.start()
+    admin = await asyncpg.connect(postgres_server.admin_url)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        client = Client(session, bank.url)
+        calls = [asyncio.create_task(client.charge(f"r-{number}")) for number in range(300)]
+        await calls[0]
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'bank_cut_off'")
+        calls += [asyncio.create_task(client.charge(f"s-{number}")) for number in range(50)]
+        answers = await asyncio.gather(*calls)
+        assert {status for status, _ in answers} <= {201, 504}
+        assert {problem["type"] for status, problem in answers if status == 504} <= {"urn:bank:outcome_unknown"}
+        async with asyncio.timeout(10):
+            while (await client.charge("r-0"))[0] != 200:
+                pass
+        again = await asyncio.gather(*(client.charge(f"r-{number}") for number in range(300)))
+        assert {status for status, _ in again} <= {200, 201}
+    record = await asyncpg.connect(bank.database_url)
+    assert await record.fetchval("SELECT count(*) FROM charges WHERE reference LIKE 'r-%'") == 300
+    await record.close()
+    await admin.close()
+    assert bank.stop() == 0

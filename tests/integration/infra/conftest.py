@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.infra.stack import Scratch, write_scratch
+from tests.integration.infra.stack import Scratch, write_scratch, xdist_number
+
+
+@pytest.fixture(autouse=True)
+def worker_ports_of_this_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.native.runtime.FIRST_WORKER_PORT", 19100 + 100 * xdist_number())
 
 
 @pytest.fixture
@@ -19,6 +24,6 @@ def scratch() -> Iterator[Scratch]:
         yield checkout
     finally:
         checkout.clear()
-        left = checkout.leftovers()
+        left = checkout.kill_leftovers()
         shutil.rmtree(root, ignore_errors=True)
     assert left == []

@@ -17,6 +17,9 @@ from infra.runtime import ServiceStatus
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
+INTERRUPTIBLE = ("env", "--default-signal=INT")
+"""Before a command: a test run that was started in the background hands down an ignored SIGINT."""
+
 SERVER = """
 import http.server, os, subprocess, sys, threading
 held = []
@@ -96,13 +99,22 @@ class Scratch:
 
     def leftovers(self) -> list[str]:
         """Command lines of live processes that mention this checkout or work inside it."""
-        found = []
-        for stat in procfs.all_stats():
-            if stat.alive and stat.pid != os.getpid():
-                line = " ".join(procfs.command_line(stat.pid))
-                if str(self.root) in line or _works_below(stat.pid, self.root):
-                    found.append(f"{stat.pid} {line}")
-        return found
+        return [f"{stat.pid} {' '.join(procfs.command_line(stat.pid))}" for stat in self._left()]
+
+    def kill_leftovers(self) -> list[str]:
+        """What was left, killed, so that a failed test disturbs no other."""
+        left = self.leftovers()
+        for stat in self._left():
+            procfs.send(stat, signal.SIGKILL)
+        return left
+
+    def _left(self) -> list[procfs.Stat]:
+        others = [stat for stat in procfs.all_stats() if stat.alive and stat.pid != os.getpid()]
+        return [
+            stat
+            for stat in others
+            if str(self.root) in " ".join(procfs.command_line(stat.pid)) or _works_below(stat.pid, self.root)
+        ]
 
     def clear(self) -> None:
         for runtime in self.opened:
@@ -118,15 +130,18 @@ def write_scratch(root: Path, compose: str = COMPOSE) -> Scratch:
     return Scratch(root, ports)
 
 
+def xdist_number() -> int:
+    """0 for the first worker or none: parallel workers take their ports from different ranges."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
 def free_low_ports(names: Sequence[str]) -> dict[str, int]:
     """Free ports below the kernel's own range, with room above for a shifted project."""
-    chosen: dict[str, int] = {}
-    generator = random.Random()
-    while len(chosen) < len(names):
-        port = generator.randrange(24500, 27000)
-        if port not in chosen.values() and is_free(port) and is_free(port + 5000):
-            chosen[names[len(chosen)]] = port
-    return chosen
+    first = 25000 + 300 * xdist_number()
+    candidates = list(range(first, first + 300))
+    random.Random().shuffle(candidates)
+    free = [port for port in candidates if is_free(port) and is_free(port + 5000)]
+    return dict(zip(names, free, strict=False))
 
 
 def row(runtime: NativeRuntime, service: str) -> ServiceStatus:

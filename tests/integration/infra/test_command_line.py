@@ -13,7 +13,7 @@ import pytest
 from infra import chaos, projects
 from infra.cli import main
 from infra.native.spawn import tail
-from tests.integration.infra.stack import REPOSITORY, Scratch, row
+from tests.integration.infra.stack import INTERRUPTIBLE, REPOSITORY, Scratch, row
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +102,7 @@ def test_an_interrupted_up_exits_130_and_leaves_nothing(
     file = scratch.root / "docker-compose.yml"
     file.write_text(file.read_text().replace("${NEVER_READY:-}", "1"))
     process = subprocess.Popen(
-        [*command, "up", "--profile", "all"],
+        [*INTERRUPTIBLE, *command, "up", "--profile", "all"],
         cwd=scratch.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

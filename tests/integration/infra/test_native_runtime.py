@@ -19,7 +19,7 @@ from infra.native.runtime import NativeRuntime
 from infra.native.state import StateFile
 from infra.native.warden_control import WardenControl
 from infra.runtime import RuntimeProblem
-from tests.integration.infra.stack import REPOSITORY, Scratch, eventually, row, send
+from tests.integration.infra.stack import INTERRUPTIBLE, REPOSITORY, Scratch, eventually, row, send
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +48,7 @@ def get(runtime: NativeRuntime, service: str, path: str = "/") -> bytes:
 
 
 def up_in_another_process(scratch: Scratch, **env: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", UP, str(scratch.root)]
+    words = [*INTERRUPTIBLE, sys.executable, "-c", UP, str(scratch.root)]
     return subprocess.Popen(
         words, cwd=REPOSITORY, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

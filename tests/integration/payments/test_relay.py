@@ -158,11 +158,11 @@ async def test_transactions_held_open_here_or_in_another_database_do_not_stall_i
 
 async def test_events_of_a_payment_keep_their_order_over_small_batches_and_two_relays(kafka_stack: Stack) -> None:
     stack = kafka_stack
-    await fill(stack, 30, 6)
+    await fill(stack, 5, 40)
     async with relaying(stack, relay_batch=17) as one, relaying(stack, relay_batch=17) as other:
         await until(lambda: empty(stack))
         assert one.active != other.active
-    assert_whole_and_ordered(await records(stack), 30, 6)
+    assert_whole_and_ordered(await records(stack), 5, 40)
 
 
 async def test_a_relay_standing_by_takes_over_when_the_active_one_dies(kafka_stack: Stack) -> None:

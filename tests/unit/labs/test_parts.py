@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -142,6 +145,19 @@ def test_a_prediction_is_never_waited_for_without_a_terminal() -> None:
     assert prediction(pipe, None) is None
     assert prediction(pipe, "  twice ") == "twice"
     assert prediction(pipe, " ") is None
+
+
+def test_a_prediction_is_read_from_a_terminal_and_given_up_after_a_while_or_when_interrupted() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True)
+    user, terminal = pty.openpty()
+    with os.fdopen(terminal, "r") as source:
+        os.write(user, b"it doubles\n")
+        assert prediction(console, None, source=source) == "it doubles"
+        assert prediction(console, None, source=source, patience=0.05) is None
+        stop = threading.Event()
+        stop.set()
+        assert prediction(console, None, source=source, stop=stop) is None
+    os.close(user)
 
 
 def test_prefixes_differ_and_fit_a_database_name() -> None:
