@@ -50,7 +50,7 @@ report: setup ## Open the newest report
 	@$(PY) -m labs report
 
 chaos: setup ## Break things by hand: make chaos; make chaos do=kill target=payments-api
-	@$(PY) -m infra chaos $(call flag,do) $(call flag,target) $(call flag,edge) $(call flag,ms) $(call flag,seconds)
+	@$(PY) -m infra chaos $(call flag,do) $(call flag,target) $(call flag,ms)
 
 load: setup ## Load alone, with Locust's page if headless=0: make load system=payments rate=200 minutes=2
 	@$(PY) -m loadtests $(call flag,system) $(call flag,rate) $(call flag,minutes) $(call flag,seed) $(call flag,headless)
