@@ -19,7 +19,7 @@ from services.kit.http import json_response, read_json
 from services.patterns.idempotency import fingerprint, valid_key
 from services.payments import handlers, metrics, problems
 from services.payments.bank import signature_holds
-from services.payments.domain import OperationKind
+from services.payments.domain import OPERATION_PREFIX, OperationKind
 from services.payments.handlers import Caller, Context, Reply
 from services.payments.schemas import (
     PREFIX,
@@ -180,7 +180,7 @@ def routes(edge_of: Callable[[], Edge]) -> APIRouter:
             if not signature_holds(request.headers.get("bank-signature", ""), body, secret, now.timestamp()):
                 raise problems.InvalidSignature
             event = await read_json(request, BankEvent)
-            operation = ids.decode(handlers.OPERATION_PREFIX, event.reference or "")
+            operation = ids.decode(OPERATION_PREFIX, event.reference or "")
             await edge.context.store.note_bank_event(event.id, now, operation)
             return Response(status_code=204)
 

@@ -9,6 +9,9 @@ from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
+OPERATION_PREFIX = "op"
+"""An operation's bank reference is its id with this prefix, so that one can be found from the other."""
+
 AUTHORISATION_LASTS = timedelta(days=7)
 """Card schemes keep the money reserved for about so long; afterwards a capture may be refused."""
 

@@ -18,6 +18,7 @@ from services.patterns.idempotency import Decision, StoredResponse, decide
 from services.payments import metrics, problems
 from services.payments.bank import Bank
 from services.payments.domain import (
+    OPERATION_PREFIX,
     AmountTooLarge,
     Final,
     IllegalState,
@@ -208,9 +209,6 @@ def new_operation(
         attempts=attempts,
         expiring=expiring,
     )
-
-
-OPERATION_PREFIX = "op"
 
 
 async def _again(context: Context, caller: Caller) -> Reply:

@@ -11,6 +11,7 @@ BANK_CALLS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 BANK_UNKNOWN = Counter("payments_bank_unknown_total", "Calls to the bank whose outcome nobody knows", ["reason"])
+BREAKER_STATE = Gauge("payments_bank_breaker_state", "Breaker before the bank: 0 closed, 1 half-open, 2 open")
 OPERATIONS = Counter("payments_operations_total", "Operations by their latest outcome", ["kind", "outcome"])
 CERTAINTY = Histogram(
     "payments_time_to_certainty_seconds",

@@ -13,62 +13,28 @@ import hashlib
 import logging
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import UUID
 
-import asyncpg
 from fastapi import FastAPI
 
-from services.kit import ids, postgres
+from services.kit import postgres
 from services.kit.clock import Clock, SystemClock
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, serve, service_app
 from services.kit.settings import ProcessSettings, load, refuse_default_secrets
 from services.payments import failpoints, metrics
 from services.payments.bank import Bank, BankUnavailable
-from services.payments.handlers import OPERATION_PREFIX
-from services.payments.reconcile import Finding, FindingKind, Line, MalformedFile, Ours, parse, reconcile
+from services.payments.reconcile import Finding, FindingKind, Line, MalformedFile, parse, reconcile
 from services.payments.settings import PaymentsSettings
-from services.payments.store import StoreUnavailable, connection
-
-if TYPE_CHECKING:
-    from services.payments.store import Connection, Pool
+from services.payments.store import Pool, ReconciliationStore, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-CHUNK = 5_000
 STATEMENT_SECONDS = 60.0
-
-# Operation ids are UUIDv7, so a day of them is a range of the primary key; nothing else needs an index by time.
-_OURS = """
-SELECT o.id, o.kind, o.status, o.amount, p.currency, p.automatic_capture, o.created_at, o.resolved_at,
-       (SELECT abs(sum(e.amount))::bigint FROM ledger_entries e WHERE e.transaction_id = o.id AND e.account = 'bank') AS booked
-FROM operations o JOIN payments p ON p.id = o.payment_id
-"""
-_OURS_OF_DAY = _OURS + "WHERE o.id >= $1 AND o.id < $2"
-_OURS_NAMED = _OURS + "WHERE o.id = ANY($1::uuid[])"
-
-_FILE = """
-INSERT INTO settlement_files (sha256, day, lines, findings, cut_at) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT DO NOTHING RETURNING 1
-"""
-_CLEAR = "UPDATE reconciliation_findings SET cleared_at = now() WHERE day = $1 AND cleared_at IS NULL"
-_FINDING = """
-INSERT INTO reconciliation_findings
-    (day, kind, side, subject, operation_kind, payment_id, expected_amount, actual_amount, currency)
-SELECT $1, f.kind, f.side, f.subject, f.operation_kind, o.payment_id, f.expected, f.actual, f.currency
-FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[], $9::uuid[])
-    AS f (kind, side, subject, operation_kind, expected, actual, currency, operation_id)
-LEFT JOIN operations o ON o.id = f.operation_id
-ON CONFLICT (day, kind, side, subject, operation_kind) DO UPDATE
-    SET cleared_at = NULL, expected_amount = excluded.expected_amount, actual_amount = excluded.actual_amount
-"""
-_OPEN = "SELECT kind, count(*) AS n FROM reconciliation_findings WHERE cleared_at IS NULL GROUP BY kind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,96 +48,34 @@ class Result:
 
 
 class Reconciler:
-    """Reads payments and ledger, writes findings. Every method raises StoreUnavailable."""
+    """Compares files and keeps what it finds. Every method raises StoreUnavailable."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._store = ReconciliationStore(pool)
 
     async def compare(self, day: date, content: bytes, cut: datetime) -> Result:
         """Compare a file that the bank made after `cut`. Raises MalformedFile."""
         digest = hashlib.sha256(day.isoformat().encode() + b"\n" + content).digest()
-        async with connection(self._pool) as db:
-            if await db.fetchval("SELECT EXISTS (SELECT FROM settlement_files WHERE sha256 = $1)", digest):
-                return Result(day, False, 0, ())
-            try:
-                lines = list(await asyncio.to_thread(_parsed, content))
-            except UnicodeDecodeError:
-                raise MalformedFile("The settlement file is not UTF-8.") from None
-            ours = await self._ours(db, day, lines)
+        if await self._store.has_seen(digest):
+            return Result(day, False, 0, ())
+        try:
+            lines = list(await asyncio.to_thread(_parsed, content))
+        except UnicodeDecodeError:
+            raise MalformedFile("The settlement file is not UTF-8.") from None
+        ours = await self._store.ours(day, (line.reference for line in lines))
         findings = tuple(await asyncio.to_thread(lambda: list(reconcile(day, lines, ours, cut))))
-        async with connection(self._pool) as db, db.transaction():
-            # One day's files take turns; readers are not held up.
-            await db.execute("SELECT pg_advisory_xact_lock($1)", day.toordinal())
-            if await db.fetchval(_FILE, digest, day, len(lines), len(findings), cut) is None:
-                return Result(day, False, 0, ())
-            await db.execute(_CLEAR, day)
-            await db.execute(_FINDING, day, *_columns(findings))
+        if not await self._store.record(digest, day, len(lines), findings, cut):
+            return Result(day, False, 0, ())
         metrics.RECONCILED_LINES.inc(len(lines))
         return Result(day, True, len(lines), findings)
 
     async def open_findings(self) -> dict[str, int]:
         """Counts by kind."""
-        async with connection(self._pool) as db:
-            counts = {row["kind"]: row["n"] for row in await db.fetch(_OPEN)}
-        return {kind.value: counts.get(kind.value, 0) for kind in FindingKind}
-
-    async def _ours(self, db: Connection, day: date, lines: Iterable[Line]) -> dict[str, Ours]:
-        # One day before as well: an operation that began yesterday may have been decided today.
-        begin, end = _first_id(day - timedelta(days=1)), _first_id(day + timedelta(days=1))
-        ours: dict[str, Ours] = {}
-        async with db.transaction(readonly=True):
-            async for row in db.cursor(_OURS_OF_DAY, begin, end, prefetch=CHUNK):
-                own = _own(row)
-                ours[own.reference] = own
-        missing = [found for line in lines if line.reference not in ours and (found := _operation_id(line.reference))]
-        for at in range(0, len(missing), CHUNK):
-            for row in await db.fetch(_OURS_NAMED, missing[at : at + CHUNK]):
-                own = _own(row)
-                ours[own.reference] = own
-        return ours
+        return await self._store.open_findings()
 
 
 def _parsed(content: bytes) -> list[Line]:
     return list(parse(content.decode()))
-
-
-def _operation_id(reference: str) -> UUID | None:
-    return ids.decode(OPERATION_PREFIX, reference)
-
-
-def _first_id(day: date) -> UUID:
-    midnight = datetime.combine(day, time(), UTC)
-    return UUID(int=int(midnight.timestamp() * 1000) << 80)
-
-
-def _own(row: asyncpg.Record) -> Ours:
-    kind: str = row["kind"]
-    moves = {"capture": "capture", "refund": "refund", "authorise": "capture" if row["automatic_capture"] else None}
-    return Ours(
-        reference=ids.encode(OPERATION_PREFIX, row["id"]),
-        kind=moves.get(kind),
-        amount=row["amount"],
-        currency=row["currency"],
-        began_at=row["created_at"],
-        ended_at=row["resolved_at"],
-        decided={"succeeded": True, "failed": False}.get(row["status"]),
-        ledger_amount=row["booked"],
-    )
-
-
-def _columns(findings: Iterable[Finding]) -> list[list[object]]:
-    # A subject may be wrong twice in the same way (a line three times); the table holds it once.
-    unique = {(each.kind, each.side, each.subject, each.operation_kind): each for each in findings}.values()
-    return [
-        [each.kind.value for each in unique],
-        [each.side.value for each in unique],
-        [each.subject for each in unique],
-        [each.operation_kind for each in unique],
-        [each.expected for each in unique],
-        [each.actual for each in unique],
-        [each.currency for each in unique],
-        [_operation_id(each.subject) for each in unique],
-    ]
 
 
 @dataclass(slots=True)

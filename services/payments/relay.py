@@ -13,10 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
-from uuid import UUID
 
-import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
@@ -30,48 +27,16 @@ from services.patterns.outbox import first_of_each
 from services.payments import failpoints, metrics
 from services.payments.schemas import PREFIX
 from services.payments.settings import PaymentsSettings
+from services.payments.store import DATABASE_ERRORS, Outbox, OutboxRow, StoreUnavailable, lag, open_outbox
 
 log = logging.getLogger(__name__)
 
-LOCK = 1_886_351_993
 STANDBY_SECONDS = 0.3
 RECONNECT_SECONDS = 0.3
 ACKNOWLEDGE_SECONDS = 15.0
 """After this long without the broker's answer the producer is replaced."""
 GAUGE_SECONDS = 1.0
 SOURCE = "/payments"
-
-_TAKE = """
-SELECT id, payment_id, event_id, type, body, traceparent, created_at FROM outbox ORDER BY id LIMIT $1
-"""
-_DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
-_LAG = """
-SELECT count(*) AS rows, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest FROM outbox
-"""
-
-_DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-
-class Unacknowledged(Exception):
-    """The broker did not take the whole batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """An unpublished event."""
-
-    id: int
-    payment_id: UUID
-    event_id: UUID
-    type: str
-    body: bytes
-    traceparent: str | None
-    created_at: datetime
-
-    @property
-    def entity(self) -> UUID:
-        """What events are ordered by."""
-        return self.payment_id
 
 
 @dataclass(slots=True)
@@ -90,9 +55,9 @@ class Relay:
         try:
             while True:
                 try:
-                    async with self._connection() as db:
-                        await self._work(db)
-                except _DATABASE_ERRORS as error:
+                    async with open_outbox(self.settings.database_url.get_secret_value()) as outbox:
+                        await self._work(outbox)
+                except DATABASE_ERRORS as error:
                     log.warning("the database is away", extra={"error": type(error).__name__})
                 finally:
                     self.database_ok = self.active = False
@@ -101,50 +66,31 @@ class Relay:
         finally:
             await self._drop_producer()
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        # Keep-alives let the server notice that a relay is gone, so that its lock does not outlive it for long.
-        db = await asyncpg.connect(
-            self.settings.database_url.get_secret_value(),
-            timeout=postgres.CONNECT_SECONDS,
-            command_timeout=10,
-            server_settings={
-                "application_name": "payments-relay",
-                "tcp_keepalives_idle": "3",
-                "tcp_keepalives_interval": "1",
-                "tcp_keepalives_count": "3",
-            },
-        )
-        try:
-            yield db
-        finally:
-            db.terminate()
-
-    async def _work(self, db: asyncpg.Connection[asyncpg.Record]) -> None:
-        while not await db.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+    async def _work(self, outbox: Outbox) -> None:
+        while not await outbox.lock():
             self.database_ok = True
             await self._producer_or_none()
             await asyncio.sleep(STANDBY_SECONDS)
         self.database_ok = self.active = True
         metrics.RELAY_ACTIVE.set(1)
         while True:
-            if await self.publish_once(db) == 0:
+            if await self.publish_once(outbox) == 0:
                 await asyncio.sleep(self.settings.relay_poll_seconds)
 
-    async def publish_once(self, db: asyncpg.Connection[asyncpg.Record]) -> int:
+    async def publish_once(self, outbox: Outbox) -> int:
         """Publish one batch and delete what the broker acknowledged; return how many. 0: nothing to do, or no broker."""
         producer = await self._producer_or_none()
         if producer is None:
-            await db.fetchval("SELECT 1")
+            await outbox.check()
             return 0
-        rows = [OutboxRow(*row) for row in await db.fetch(_TAKE, self.settings.relay_batch)]
+        rows = await outbox.take(self.settings.relay_batch)
         if not rows:
             return 0
         batch = first_of_each(rows)
         await failpoint(failpoints.RELAY_BEFORE_PUBLISH)
         acknowledged = await self._publish(producer, batch)
         await failpoint(failpoints.RELAY_AFTER_PUBLISH)
-        await db.execute(_DELETE, [row.id for row in acknowledged])
+        await outbox.delete(acknowledged)
         await failpoint(failpoints.RELAY_AFTER_DELETE)
         for row in acknowledged:
             metrics.PUBLISHED.labels(row.type).inc()
@@ -215,13 +161,10 @@ async def measure(settings: PaymentsSettings) -> None:
         settings.database_url.get_secret_value(), name="payments-relay-gauges", minimum=1, maximum=1
     ) as pool:
         while True:
-            try:
-                row = await pool.fetchrow(_LAG)
-            except _DATABASE_ERRORS:
-                row = None
-            if row is not None:
-                metrics.OUTBOX_ROWS.set(row["rows"])
-                metrics.OUTBOX_OLDEST.set(row["oldest"])
+            with suppress(StoreUnavailable):
+                rows, oldest = await lag(pool)
+                metrics.OUTBOX_ROWS.set(rows)
+                metrics.OUTBOX_OLDEST.set(oldest)
             await asyncio.sleep(GAUGE_SECONDS)
 
 

@@ -31,7 +31,7 @@ from services.simulators.bank.writer import ChargeWriter
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
+class Context:
     """All that a route needs; the lifespan builds it."""
 
     key: bytes
@@ -47,17 +47,17 @@ class Counter:
         return Call(request.url.path, reference, source, switches=self.switches, writer=self.writer, clock=self.clock)
 
 
-def _open(request: Request) -> Counter:
+def _open(request: Request) -> Context:
     """The state, for callers with the right key. Raises a 401 problem."""
-    counter: Counter = request.app.state.counter
+    context: Context = request.app.state.context
     given = request.headers.get("authorization", "").encode("latin-1")
-    if not hmac.compare_digest(given, b"Bearer " + counter.key):
+    if not hmac.compare_digest(given, b"Bearer " + context.key):
         raise Problem(401, "unauthorised", "Send the API key as a bearer token", headers={"WWW-Authenticate": "Bearer"})
-    return counter
+    return context
 
 
 async def _answer(
-    counter: Counter, request: Request, call: Call, reference: str | None, command: Callable[[], Awaitable[Result]]
+    context: Context, request: Request, call: Call, reference: str | None, command: Callable[[], Awaitable[Result]]
 ) -> Response:
     await call.enter(moves_money=True)
     try:
@@ -68,14 +68,14 @@ async def _answer(
         call.note(problem.code)
         raise
     if result.fresh:
-        _send_webhook(counter, reference, result)
+        _send_webhook(context, reference, result)
     return await call.leave(request, result, 201 if result.fresh else 200)
 
 
-def _send_webhook(counter: Counter, reference: str | None, result: Result) -> None:
-    if counter.webhooks is None:
+def _send_webhook(context: Context, reference: str | None, result: Result) -> None:
+    if context.webhooks is None:
         return
-    switches = counter.switches
+    switches = context.switches
     on = switches.active("webhooks")
     duplicates = switches.parameters("duplicate_webhooks", DuplicateWebhooks)
     if on is None and duplicates is None:
@@ -84,35 +84,35 @@ def _send_webhook(counter: Counter, reference: str | None, result: Result) -> No
         on.note(reference or result.subject)
     if duplicates is not None:
         duplicates[0].note(reference or result.subject)
-    counter.webhooks.enqueue(reference, result.answer, duplicates[1].copies if duplicates else 1)
+    context.webhooks.enqueue(reference, result.answer, duplicates[1].copies if duplicates else 1)
 
 
 async def charge(request: Request) -> Response:
     """Charge a source. With a reference at most once, without one each time."""
-    counter = _open(request)
+    context = _open(request)
     wanted = await read_json(request, ChargeRequest)
-    call = counter.call(request, wanted.reference, wanted.source)
+    call = context.call(request, wanted.reference, wanted.source)
 
     async def command() -> Result:
-        result = await counter.bank.charge(wanted, declined=call.declined, behaviour=call.behaviour)
+        result = await context.bank.charge(wanted, declined=call.declined, behaviour=call.behaviour)
         if not result.fresh:
             call.note(result.outcome)
         return result
 
-    return await _answer(counter, request, call, wanted.reference, command)
+    return await _answer(context, request, call, wanted.reference, command)
 
 
 async def _operate(request: Request, kind: Kind, amount: int | None, reference: str | None) -> Response:
-    counter = _open(request)
+    context = _open(request)
     charge_id: str = request.path_params["charge_id"]
-    call = counter.call(request, reference)
+    call = context.call(request, reference)
 
     async def command() -> Result:
-        result = await counter.bank.operate(kind, charge_id, amount, reference, declined=call.declined)
+        result = await context.bank.operate(kind, charge_id, amount, reference, declined=call.declined)
         call.note(result.outcome)
         return result
 
-    return await _answer(counter, request, call, reference, command)
+    return await _answer(context, request, call, reference, command)
 
 
 async def capture(request: Request) -> Response:
@@ -138,15 +138,15 @@ async def refund(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     """The stored answer of a reference. 404 means: not known now, which is never certainty."""
-    counter = _open(request)
+    context = _open(request)
     reference: str = request.path_params["reference"]
-    call = counter.call(request, reference)
+    call = context.call(request, reference)
     await call.enter(moves_money=False)
-    lag = counter.switches.parameters("status_lags", StatusLags)
+    lag = context.switches.parameters("status_lags", StatusLags)
     try:
-        return await _status(counter, request, call, reference, lag[1].seconds if lag else 0.0)
+        return await _status(context, request, call, reference, lag[1].seconds if lag else 0.0)
     except NoSuch:
-        if lag is not None and await store.seen(counter.pool, reference) is not None:
+        if lag is not None and await store.seen(context.pool, reference) is not None:
             call.strike(lag[0])
         call.note("not_found")
         raise
@@ -154,22 +154,22 @@ async def status(request: Request) -> Response:
         raise call.failed(error) from None
 
 
-async def _status(counter: Counter, request: Request, call: Call, reference: str, lag_seconds: float) -> Response:
-    result = await counter.bank.status(reference, older_than_seconds=lag_seconds)
+async def _status(context: Context, request: Request, call: Call, reference: str, lag_seconds: float) -> Response:
+    result = await context.bank.status(reference, older_than_seconds=lag_seconds)
     call.note(result.outcome)
     return await call.leave(request, result, 200)
 
 
 async def cancel(request: Request) -> Response:
     """Make sure that a reference not seen so far never is executed; final. Or: it was executed, and how."""
-    counter = _open(request)
+    context = _open(request)
     reference: str = request.path_params["reference"]
     if not 1 <= len(reference) <= 255 or not all("!" <= letter <= "~" for letter in reference):
         raise Problem(422, "invalid_request", "A reference is 1 to 255 visible ASCII characters")
-    call = counter.call(request, reference)
+    call = context.call(request, reference)
     await call.enter(moves_money=False)
     try:
-        result = await counter.bank.cancel(reference)
+        result = await context.bank.cancel(reference)
     except DATABASE_ERRORS as error:
         raise call.failed(error) from None
     call.note(result.outcome)
@@ -178,15 +178,15 @@ async def cancel(request: Request) -> Response:
 
 async def settlement_file(request: Request) -> Response:
     """`YYYY-MM-DD.csv`: each capture and refund of that day (UTC), as the bank would have us believe."""
-    counter = _open(request)
+    context = _open(request)
     day = _day(request.path_params["name"])
-    found = counter.switches.parameters("settlement_mistakes", SettlementMistakes)
+    found = context.switches.parameters("settlement_mistakes", SettlementMistakes)
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     since = start - timedelta(days=1) if found else start
     try:
-        rows = await store.settled_between(counter.pool, since, start + timedelta(days=1))
+        rows = await store.settled_between(context.pool, since, start + timedelta(days=1))
     except DATABASE_ERRORS as error:
-        raise counter.call(request).failed(error) from None
+        raise context.call(request).failed(error) from None
     lines = [settlement.Line(*row) for row in rows]
     settled = settlement.settle(day, lines, found[1] if found else SettlementMistakes())
     if found:

@@ -35,7 +35,7 @@ def create_app(process: ProcessSettings, settings: BankSettings, tasks: Tasks, c
         await prepare_database(settings.database_url)
         pool = await create_pool(settings.database_url, name=NAME, minimum=2, maximum=MOST_CONNECTIONS)
         pools.append(pool)
-        app.state.counter = _counter(settings, pool, switches, clock or SystemClock(), tasks)
+        app.state.context = _context(settings, pool, switches, clock or SystemClock(), tasks)
         try:
             yield
         finally:
@@ -60,14 +60,14 @@ def create_app(process: ProcessSettings, settings: BankSettings, tasks: Tasks, c
     return app
 
 
-def _counter(settings: BankSettings, pool: Pool, switches: Switchboard, clock: Clock, tasks: Tasks) -> api.Counter:
+def _context(settings: BankSettings, pool: Pool, switches: Switchboard, clock: Clock, tasks: Tasks) -> api.Context:
     writer = ChargeWriter(pool)
     tasks.start("charge-writer", writer.run())
     webhooks = None
     if settings.webhook_url:
         webhooks = Webhooks(settings.webhook_url, settings.webhook_secret.get_secret_value())
         tasks.start("webhooks", webhooks.run())
-    return api.Counter(
+    return api.Context(
         key=settings.api_key.get_secret_value().encode(),
         bank=Bank(pool, writer, clock),
         pool=pool,

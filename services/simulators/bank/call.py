@@ -104,10 +104,13 @@ class Call:
         self._writer.note(line)
 
     def failed(self, error: BaseException) -> Problem:
-        """The database did not answer: what is done is not known to the caller."""
-        log.warning("database error", extra={"error": type(error).__name__})
+        """The record could not be written: nothing was done, or nobody knows."""
+        log.warning("the record cannot be written", extra={"error": type(error).__name__})
         self.note("failed")
-        return Unavailable("The bank's record cannot be written now.")
+        if isinstance(error, QueueFullError):
+            return Unavailable("Too many charges wait to be written; this one was not taken.")
+        title = "The bank does not know whether this was done"
+        return Problem(504, "outcome_unknown", title, headers={"Retry-After": "1"})
 
     async def leave(self, request: Request, result: Result, status: int) -> Response:
         """The answer, unless it is spoilt or lost on the way."""

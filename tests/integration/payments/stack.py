@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +191,7 @@ class Stack:
                 process.popen.send_signal(signal.SIGCONT)
                 process.popen.kill()
             process.popen.wait(10)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     async def request(
         self,

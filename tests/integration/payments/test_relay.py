@@ -212,7 +212,8 @@ async def test_its_database_connection_cut_off_is_made_again(kafka_stack: Stack)
 def killed_and_started_again(broker: KafkaServer) -> subprocess.Popen[bytes]:
     """SIGKILL, then the same command on the same data and port."""
     process = psutil.Process(broker.pid)
-    argv, env, cwd, user = process.cmdline(), process.environ(), process.cwd(), process.username()
+    argv = ["setpriv", "--pdeathsig", "KILL", *process.cmdline()]
+    env, cwd, user = process.environ(), process.cwd(), process.username()
     process.kill()
     process.wait(10)
     return subprocess.Popen(argv, env=env, cwd=cwd, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

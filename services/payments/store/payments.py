@@ -1,4 +1,4 @@
-"""All SQL of the API and the resolver, and the mapping of the database's errors.
+"""Payments, operations, keys: the SQL of the API and the resolver.
 
 A command costs two statements, each its own commit: `begin_payment` before the bank is called (key, payment, operation) and
 `finish` or `park` after it (operation, payment, ledger, outbox, stored response). Business times are the caller's clock;
@@ -7,11 +7,9 @@ leases (`due_at`) are the database's, so that processes need not agree on the ti
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -21,7 +19,6 @@ from services.patterns.idempotency import KeyRecord, StoredResponse
 from services.payments.domain import (
     Done,
     Final,
-    LedgerUnbalanced,
     Operation,
     OperationKind,
     OperationStatus,
@@ -31,17 +28,7 @@ from services.payments.domain import (
     Refused,
     Settled,
 )
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-
-ACQUIRE_SECONDS = 2.0
-"""How long a request waits for a connection."""
-
-
-class StoreUnavailable(Exception):
-    """The database cannot be reached or is too slow. A write may or may not have been committed."""
+from services.payments.store.connection import Connection, Pool, StoreUnavailable, connection
 
 
 class ReferenceTaken(PaymentError):
@@ -122,7 +109,7 @@ _PAYMENT = """p.id, p.merchant_id, p.reference, p.source, p.amount, p.currency, 
 _OPERATION = """o.id AS operation_id, o.kind, o.amount AS operation_amount, o.bank_reference,
     o.created_at AS operation_created_at, o.status AS operation_status, o.attempts, o.expiring"""
 
-_BEGIN_PAYMENT = """
+BEGIN_PAYMENT = """
 WITH k AS (
     INSERT INTO idempotency_keys AS old (merchant_id, key, fingerprint, payment_id, operation_id, created_at, expires_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -187,7 +174,7 @@ SELECT EXISTS (SELECT FROM o) AS live, EXISTS (SELECT FROM k) AS answered
 
 # The operation's row is what two finishers meet at: the second finds it decided and changes nothing. The payment is
 # changed under its row lock, and only from the very state that the new one was computed from.
-_FINISH = """
+FINISH = """
 WITH o AS (
     UPDATE operations SET status = $2, bank_id = $3, failure_code = $4, resolved_at = $5
     WHERE id = $1 AND status IN ('pending', 'unknown')
@@ -274,30 +261,6 @@ WITH seen AS (
 SELECT EXISTS (SELECT FROM seen)
 """
 
-_UNREACHABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.QueryCanceledError,
-)
-
-
-@asynccontextmanager
-async def connection(pool: Pool) -> AsyncIterator[Connection]:
-    """A pooled connection whose errors are ours. Raises StoreUnavailable, LedgerUnbalanced."""
-    try:
-        async with pool.acquire(timeout=ACQUIRE_SECONDS) as held:
-            yield held
-    except asyncpg.CheckViolationError as error:
-        if error.constraint_name == "ledger_balances":
-            raise LedgerUnbalanced(str(error)) from error
-        raise
-    except _UNREACHABLE as error:
-        raise StoreUnavailable(type(error).__name__) from error
-
 
 class PaymentStore:
     """The payments database, as payments_app. Every method raises StoreUnavailable."""
@@ -318,7 +281,7 @@ class PaymentStore:
         try:
             async with connection(self._pool) as db:
                 begun = await db.fetchval(
-                    _BEGIN_PAYMENT,
+                    BEGIN_PAYMENT,
                     payment.merchant_id,
                     key.key,
                     key.fingerprint,
@@ -428,7 +391,7 @@ class PaymentStore:
         after, entries = settled.payment, settled.entries
         async with connection(self._pool) as db:
             row = await db.fetchrow(
-                _FINISH,
+                FINISH,
                 claim.operation.id,
                 settled.operation_status.value,
                 final.bank_id if isinstance(final, Done) else None,

@@ -1,0 +1,44 @@
+"""All SQL of the service (but the schema, which is in migrations), and the mapping of the database's errors."""
+
+from services.payments.store.connection import Connection, Pool, StoreUnavailable, connection
+from services.payments.store.outbox import DATABASE_ERRORS, Outbox, OutboxRow, lag, open_outbox
+from services.payments.store.payments import (
+    BEGIN_PAYMENT,
+    FINISH,
+    Claim,
+    Event,
+    Finished,
+    NewKey,
+    OperationDraft,
+    OperationLive,
+    PaymentMissing,
+    PaymentStore,
+    ReferenceTaken,
+    StoredKey,
+)
+from services.payments.store.reconciliation import ReconciliationStore
+
+__all__ = [
+    "BEGIN_PAYMENT",
+    "DATABASE_ERRORS",
+    "FINISH",
+    "Claim",
+    "Connection",
+    "Event",
+    "Finished",
+    "NewKey",
+    "OperationDraft",
+    "OperationLive",
+    "Outbox",
+    "OutboxRow",
+    "PaymentMissing",
+    "PaymentStore",
+    "Pool",
+    "ReconciliationStore",
+    "ReferenceTaken",
+    "StoreUnavailable",
+    "StoredKey",
+    "connection",
+    "lag",
+    "open_outbox",
+]

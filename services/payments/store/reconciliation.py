@@ -1,0 +1,127 @@
+"""What the reconciler reads of payments and ledger, and the findings it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
+
+import asyncpg
+
+from services.kit import ids
+from services.payments.domain import OPERATION_PREFIX
+from services.payments.reconcile import Finding, FindingKind, Ours
+from services.payments.store.connection import Pool, connection
+
+CHUNK = 5_000
+
+# Operation ids are UUIDv7, so a day of them is a range of the primary key; nothing else needs an index by time.
+_OURS = """
+SELECT o.id, o.kind, o.status, o.amount, p.currency, p.automatic_capture, o.created_at, o.resolved_at,
+       (SELECT abs(sum(e.amount))::bigint FROM ledger_entries e WHERE e.transaction_id = o.id AND e.account = 'bank') AS booked
+FROM operations o JOIN payments p ON p.id = o.payment_id
+"""
+_OURS_OF_DAY = _OURS + "WHERE o.id >= $1 AND o.id < $2"
+_OURS_NAMED = _OURS + "WHERE o.id = ANY($1::uuid[])"
+
+_FILE = """
+INSERT INTO settlement_files (sha256, day, lines, findings, cut_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING 1
+"""
+_CLEAR = "UPDATE reconciliation_findings SET cleared_at = now() WHERE day = $1 AND cleared_at IS NULL"
+_FINDING = """
+INSERT INTO reconciliation_findings
+    (day, kind, side, subject, operation_kind, payment_id, expected_amount, actual_amount, currency)
+SELECT $1, f.kind, f.side, f.subject, f.operation_kind, o.payment_id, f.expected, f.actual, f.currency
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[], $9::uuid[])
+    AS f (kind, side, subject, operation_kind, expected, actual, currency, operation_id)
+LEFT JOIN operations o ON o.id = f.operation_id
+ON CONFLICT (day, kind, side, subject, operation_kind) DO UPDATE
+    SET cleared_at = NULL, expected_amount = excluded.expected_amount, actual_amount = excluded.actual_amount
+"""
+_OPEN = "SELECT kind, count(*) AS n FROM reconciliation_findings WHERE cleared_at IS NULL GROUP BY kind"
+
+
+class ReconciliationStore:
+    """Every method raises StoreUnavailable."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def has_seen(self, digest: bytes) -> bool:
+        """Whether the very same file was compared before."""
+        async with connection(self._pool) as db:
+            return bool(await db.fetchval("SELECT EXISTS (SELECT FROM settlement_files WHERE sha256 = $1)", digest))
+
+    async def ours(self, day: date, references: Iterable[str]) -> dict[str, Ours]:
+        """All operations of that day and of the one before, and those that `references` name, by bank reference."""
+        # One day before as well: an operation that began yesterday may have been decided today.
+        begin, end = _first_id(day - timedelta(days=1)), _first_id(day + timedelta(days=1))
+        ours: dict[str, Ours] = {}
+        async with connection(self._pool) as db:
+            async with db.transaction(readonly=True):
+                async for row in db.cursor(_OURS_OF_DAY, begin, end, prefetch=CHUNK):
+                    own = _own(row)
+                    ours[own.reference] = own
+            missing = [found for each in references if each not in ours and (found := _operation_id(each))]
+            for at in range(0, len(missing), CHUNK):
+                for row in await db.fetch(_OURS_NAMED, missing[at : at + CHUNK]):
+                    own = _own(row)
+                    ours[own.reference] = own
+        return ours
+
+    async def record(self, digest: bytes, day: date, lines: int, findings: tuple[Finding, ...], cut: datetime) -> bool:
+        """Keep a file's findings, and clear those of the day that it no longer shows. False if it was there already."""
+        async with connection(self._pool) as db, db.transaction():
+            # One day's files take turns; readers are not held up.
+            await db.execute("SELECT pg_advisory_xact_lock($1)", day.toordinal())
+            if await db.fetchval(_FILE, digest, day, lines, len(findings), cut) is None:
+                return False
+            await db.execute(_CLEAR, day)
+            await db.execute(_FINDING, day, *_columns(findings))
+        return True
+
+    async def open_findings(self) -> dict[str, int]:
+        """Counts by kind."""
+        async with connection(self._pool) as db:
+            counts = {row["kind"]: row["n"] for row in await db.fetch(_OPEN)}
+        return {kind.value: counts.get(kind.value, 0) for kind in FindingKind}
+
+
+def _operation_id(reference: str) -> UUID | None:
+    return ids.decode(OPERATION_PREFIX, reference)
+
+
+def _first_id(day: date) -> UUID:
+    midnight = datetime.combine(day, time(), UTC)
+    return UUID(int=int(midnight.timestamp() * 1000) << 80)
+
+
+def _own(row: asyncpg.Record) -> Ours:
+    kind: str = row["kind"]
+    moves = {"capture": "capture", "refund": "refund", "authorise": "capture" if row["automatic_capture"] else None}
+    return Ours(
+        reference=ids.encode(OPERATION_PREFIX, row["id"]),
+        kind=moves.get(kind),
+        amount=row["amount"],
+        currency=row["currency"],
+        began_at=row["created_at"],
+        ended_at=row["resolved_at"],
+        decided={"succeeded": True, "failed": False}.get(row["status"]),
+        ledger_amount=row["booked"],
+    )
+
+
+def _columns(findings: Iterable[Finding]) -> list[list[object]]:
+    # A subject may be wrong twice in the same way (a line three times); the table holds it once.
+    unique = {(each.kind, each.side, each.subject, each.operation_kind): each for each in findings}.values()
+    return [
+        [each.kind.value for each in unique],
+        [each.side.value for each in unique],
+        [each.subject for each in unique],
+        [each.operation_kind for each in unique],
+        [each.expected for each in unique],
+        [each.actual for each in unique],
+        [each.currency for each in unique],
+        [_operation_id(each.subject) for each in unique],
+    ]
