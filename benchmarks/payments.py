@@ -86,7 +86,7 @@ def flow() -> Sequence[pgbench.Statement]:
     event, charge, key = "lpad(to_hex(:n), 32, 'b')::uuid", "'ch_' || :n", "'key-' || :n"
     merchant, body = "'merchant_demo'", "decode(repeat('61', 400), 'hex')"
     begin = pgbench.Statement(
-        payments_store._BEGIN_PAYMENT,  # noqa: SLF001
+        payments_store.BEGIN_PAYMENT,
         [merchant, key, "decode(repeat('61', 32), 'hex')", payment, operation, "now()", "now() + interval '1 day'",
          "'ref-' || :n", "'tok_' || :n", "1000", "'EUR'", "true", "NULL", "'op_' || :n", "5"],
     )  # fmt: skip
@@ -99,7 +99,7 @@ def flow() -> Sequence[pgbench.Statement]:
          *[one("", "text")] * 5],
     )  # fmt: skip
     finish = pgbench.Statement(
-        payments_store._FINISH,  # noqa: SLF001
+        payments_store.FINISH,
         [operation, "'succeeded'", charge, "NULL", "now()", payment, "'captured'", "1000", "0", charge, "NULL", "NULL",
          "1", "now()", "0", "'capture'", "'EUR'", f"ARRAY['bank', 'merchant:' || {merchant}]",
          "ARRAY[1000, -1000]::bigint[]", "'payments.payment.captured'", event, body, "NULL", merchant, key,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import webbrowser
@@ -87,11 +88,8 @@ def _report(console: Console) -> int:
         console.print("There is no report yet; run a lab first: make lab week=2 day=2")
         return 1
     console.print(str(path), markup=False, soft_wrap=True)
-    try:
-        webbrowser.get()
-    except webbrowser.Error:
-        return 0
-    webbrowser.open(path.as_uri())
+    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(path.as_uri())
     return 0
 
 

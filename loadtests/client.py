@@ -16,10 +16,10 @@ from loadtests.history import Outcome, Shown
 
 ATTEMPTS = 6
 DEADLINE_SECONDS = 15.0
-BACKOFF_SECONDS = 0.25
-LONGEST_BACKOFF_SECONDS = 2.0
+BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 4.0
 LONGEST_RETRY_AFTER_SECONDS = 5.0
-MOST_RETRIES_SAVED = 100.0
+MOST_RETRIES_SAVED = 400.0
 RETRIES_PER_SUCCESS = 0.2
 FIRST_POLL_SECONDS = 0.1
 LONGEST_POLL_SECONDS = 1.0
@@ -178,6 +178,8 @@ class PaymentClient:
 
 
 def _worth_retrying(answer: Answer) -> bool:
+    if answer.status == 501:
+        return False
     if answer.status is None or answer.status >= 500 or answer.status == 429:
         return True
     # 409 with Retry-After: the first request is still in flight; without: another payment has that reference.

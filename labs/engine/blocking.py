@@ -20,6 +20,12 @@ async def blocking(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     return await _to_the_end(asyncio.to_thread(call, *args, **kwargs), lambda: None)
 
 
+async def until_told(call: Callable[[threading.Event], T]) -> T:
+    """`blocking` for a call that ends soon after its event is set, which an interruption does."""
+    interrupted = threading.Event()
+    return await _to_the_end(asyncio.to_thread(call, interrupted), interrupted.set)
+
+
 async def up(
     runtime: Runtime, services: Sequence[str], progress: Progress, *, env: Mapping[str, str] | None = None
 ) -> None:

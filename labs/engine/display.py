@@ -82,7 +82,8 @@ class PlainDisplay:
 
     def tick(self, elapsed: float, tick: Tick) -> None:
         """Every ten seconds."""
-        if elapsed - self._said_at >= PLAIN_EVERY_SECONDS:
+        nearly_over = self._seconds is not None and elapsed > self._seconds - 1
+        if elapsed - self._said_at >= PLAIN_EVERY_SECONDS and not nearly_over:
             self._said_at = elapsed
             self.say(line(self._who, self._phase, elapsed, self._seconds, tick))
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from labs.engine import chart, files, story, summary
 from labs.engine.model import FaultRecord, Lab, Status, StoryLine, VariantRole, Verdict
-from labs.engine.trial import Plan, Trial
+from labs.engine.planning import Plan
+from labs.engine.trial import Trial
 
 TEMPLATE = "report.html.j2"
+CODE = re.compile(r"`([^`\n]+)`")
 LINKS = ("experiment.json", "history.jsonl", "faults.jsonl", "probes.jsonl", "reconcile.json", "verdict.json")
 SAYS = {
     Verdict.PASS: "The claim held.",
@@ -91,6 +94,7 @@ def write_report(
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["prose"] = prose
     experiment = files.read(folder / "experiment.json", files.Experiment)
     html = environment.get_template(TEMPLATE).render(
         lab=lab,
@@ -109,6 +113,11 @@ def write_report(
     path = folder / "report.html"
     path.write_text(html, encoding="utf-8")
     return path
+
+
+def prose(text: str) -> Markup:
+    """Escaped text in which `words` in backticks are set as code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before
 
 
 def observation(document: files.VerdictFile, trials: Sequence[Trial]) -> list[str]:

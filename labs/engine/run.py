@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +13,18 @@ from rich.console import Console
 
 from infra.runtime import Runtime, RuntimeProblem
 from labs.engine import files, folder, results
-from labs.engine.blocking import blocking, up
+from labs.engine.blocking import blocking, until_told, up
 from labs.engine.clock import RunClock
 from labs.engine.display import Display, Tick, open_display
 from labs.engine.load import LOCUST
 from labs.engine.lock import one_lab
 from labs.engine.model import Lab, Phase, Variant, VariantRole, Verdict
+from labs.engine.phases import TrialRun
+from labs.engine.planning import Plan, plan_of
 from labs.engine.prompt import prediction
-from labs.engine.report import write_report
 from labs.engine.summary import naive_line, table
 from labs.engine.timing import Timing, plan
-from labs.engine.trial import Plan, Trial, TrialRun, plan_of
+from labs.engine.trial import Trial
 from labs.engine.verdict import Claim, Judgement, judge_lab, worst
 from labs.engine.world import Platform, StorePlatform, World
 
@@ -128,7 +128,7 @@ async def _run_one(session: Session, lab: Lab) -> Verdict:
     options = session.options
     session.console.print(f"\n{lab.name}  {lab.title}", style="bold", highlight=False)
     session.console.print(lab.question, markup=False, highlight=False, soft_wrap=True)
-    predicted = await asyncio.to_thread(prediction, session.console, options.predict)
+    predicted = await until_told(lambda stop: prediction(session.console, options.predict, stop=stop))
     timing = session.timing or plan(lab.load, short=options.short, seconds=options.seconds)
     plans = tuple(
         plan_of(lab, scenario, scale=timing.scale, rate=options.rate, short=options.short)
@@ -177,6 +177,8 @@ def _append(path: Path, trial: Trial) -> None:
 
 def _conclude(run: LabRun, world: World) -> Judgement:
     """Judge, write, show."""
+    from labs.engine.report import write_report  # the drawing library takes a second to load, and `list` needs none
+
     lab, path, console = run.lab, world.folder, run.session.console
     claims = {
         one.scenario.name: Claim(one.discriminates.invariant.__name__, one.discriminates.at_least) for one in run.plans

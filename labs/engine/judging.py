@@ -1,0 +1,45 @@
+"""After settle: invariants, reconcile, metrics, and the story of one offender."""
+
+from __future__ import annotations
+
+from labs.engine.clock import RunClock
+from labs.engine.model import Evidence, EvidenceError, Lab, NotApplicableError, StoryLine
+from labs.engine.planning import Plan
+from labs.engine.probing import check_all, crash
+from labs.engine.reconcile import reconcile
+from labs.engine.trial import Trial
+
+
+async def judge(trial: Trial, lab: Lab, plan: Plan, evidence: Evidence, clock: RunClock) -> None:
+    """Fill in what the trial shows. Raises nothing: what cannot be read or crashes is a finding or a problem."""
+    trial.findings = await check_all(plan.scenario.invariants or (), evidence)
+    await _reconcile(trial, lab, evidence)
+    for metric in lab.metrics:
+        try:
+            trial.metrics[metric.name] = await evidence.metric(metric.promql)
+        except EvidenceError:
+            trial.metrics[metric.name] = None
+    finding = trial.findings[plan.discriminates.invariant.__name__]
+    if finding.offenders:
+        await _tell(trial, lab, evidence, clock, finding.offenders[0])
+
+
+async def _reconcile(trial: Trial, lab: Lab, evidence: Evidence) -> None:
+    if lab.found is None:
+        return
+    try:
+        trial.reconciliation = reconcile(trial.history, await lab.found(evidence))
+    except (NotApplicableError, EvidenceError) as reason:
+        trial.problems.append(f"{trial.name} could not be reconciled: {reason}")
+    except Exception as error:  # noqa: BLE001  a checker that crashes is a result: unknown
+        trial.problems.append(f"{trial.name} could not be reconciled: {crash(error)}")
+
+
+async def _tell(trial: Trial, lab: Lab, evidence: Evidence, clock: RunClock, offender: str) -> None:
+    if lab.story is None:
+        return
+    trial.story_of = offender
+    try:
+        trial.story = tuple(await lab.story(evidence, offender))
+    except Exception as error:  # noqa: BLE001  the story is decoration: the verdict stands without it
+        trial.story = (StoryLine(clock.now(), "report", f"no story: {crash(error)}"),)
