@@ -40,6 +40,7 @@ logs: setup ## Last log lines: make logs service=payments-api [lines=50]
 	@$(PY) -m infra logs $(if $(service),"$(service)") $(call flag,lines)
 
 lab: setup ## Run an experiment: make lab week=2 day=2 [variant=naive seed=7 keep=1 short=1 rate=50 seconds=60 predict="..."]
+	@if [ -z "$(week)" ]; then $(PY) -m labs list; echo; echo "Say which one: make lab week=2 day=2"; exit 2; fi
 	@$(PY) -m labs run $(call flag,week) $(call flag,day) $(call flag,variant) $(call flag,seed) $(call flag,rate) \
 	  $(call flag,seconds) $(call flag,predict) $(call switch,keep) $(call switch,short)
 

@@ -23,7 +23,8 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import client, pgbench
+from benchmarks import client, pgbench, reconciliation
+from benchmarks.reconciliation import ReconciliationFigures
 from benchmarks.stack import LAB_PREFIX, Usage, machine, say, stack, usage
 from infra.runtime import Runtime
 from services.payments import migrate
@@ -35,6 +36,7 @@ SERVICES = ("postgres", "sim-bank", "payments-api", "payments-relay", "payments-
 PROCESSES = ("payments-api", "payments-relay", "payments-resolver", "payments-reconciler", "sim-bank", "postgres")
 KEY = "lab_demo_merchant_key"
 LIMIT_DATABASE = "limit_payments"
+RECONCILED_DATABASE = "reconciled_payments"
 CLIENTS = 16
 """Connections of pgbench and of the closed loop: both saturate two cores; more only queue."""
 AIM_OF_LIMIT = 0.3
@@ -61,6 +63,7 @@ class Figures:
     charged_once: int = 0
     relay_events: int = 0
     relay_events_per_second: float = 0.0
+    reconciliation: ReconciliationFigures | None = None
 
 
 def requests(host: str, port: int, run: str) -> Iterator[bytes]:
@@ -114,15 +117,24 @@ def url(runtime: Runtime, database: str) -> str:
     return f"postgresql://postgres:{runtime.variable('POSTGRES_PASSWORD')}@{host}:{port}/{database}"
 
 
-async def prepare_limit(runtime: Runtime) -> None:
-    """One database with the tables of both sides, as their own code makes them."""
-    admin = url(runtime, LIMIT_DATABASE)
+async def migrated(runtime: Runtime, database: str) -> str:
+    """A fresh payments database beside the service's own; its superuser's URL."""
+    admin = url(runtime, database)
     settings = MigrateSettings(
         admin_database_url=SecretStr(admin),
         database_url=SecretStr(admin.replace("//postgres:", f"//{migrate.APP}:")),
     )
     await migrate.migrate(settings, demo_merchants=False)
-    await bank_store.prepare_database(url(runtime, LIMIT_DATABASE))
+    return admin
+
+
+async def measure_reconciler(runtime: Runtime, figures: Figures, *, rows: int) -> None:
+    """On a database of its own, filled with `rows` captured payments."""
+    found = await reconciliation.measure(await migrated(runtime, RECONCILED_DATABASE), rows=rows)
+    figures.reconciliation = found
+    say(
+        f"reconciler: {found.lines} lines in {found.seconds} s; {found.planted} mistakes planted, recall {found.recall:.0%}, {found.false_alarms} false alarms"
+    )
 
 
 async def durability(runtime: Runtime) -> dict[str, str]:
@@ -242,6 +254,13 @@ def table(figures: Figures) -> Table:
     shown.add_row(
         "relay after an outage", f"{figures.relay_events_per_second:.0f} events/s", f"{AIM_EVENTS_PER_SECOND}"
     )
+    if found := figures.reconciliation:
+        shown.add_row(f"reconciler, {found.lines} lines", f"{found.seconds} s", "")
+        shown.add_row(
+            f"reconciler, recall of {found.planted} mistakes; false alarms",
+            f"{found.recall:.0%}; {found.false_alarms}",
+            "100%; 0",
+        )
     for name, milliseconds in figures.cpu_ms_per_payment.items():
         shown.add_row(f"CPU per payment, {name}", f"{milliseconds:.2f} ms", "")
     for name, mebibytes in figures.memory_mib.items():
@@ -253,12 +272,14 @@ async def run(runtime: Runtime, *, rounds: int, seconds: int) -> Figures:
     """All measurements in one run."""
     figures = Figures(machine=machine(), at=datetime.now(UTC).isoformat(timespec="seconds"))
     figures.settings = await durability(runtime)
-    await prepare_limit(runtime)
+    # One database with the tables of both sides, as their own code makes them.
+    await bank_store.prepare_database(await migrated(runtime, LIMIT_DATABASE))
     await measure_saturation(runtime, figures, rounds=rounds, seconds=seconds)
     await measure_half(runtime, figures, seconds=2 * seconds)
     figures.charged_once = await charged_once(runtime)
     say(f"{figures.charged_once} payments are captured here and charged exactly once at the bank")
     await measure_relay(runtime, figures, events=50_000)
+    await measure_reconciler(runtime, figures, rows=100_000)
     return figures
 
 

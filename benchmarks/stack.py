@@ -11,21 +11,23 @@ from pathlib import Path
 
 import psutil
 
+from infra import projects
 from infra.choose import open_runtime
 from infra.runtime import Runtime
 
+PROJECT = "bench"
 LAB_PREFIX = "bench_"
 
 
 @contextmanager
 def stack(services: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[Runtime]:
-    """Start the services on fresh databases; stop everything at the end, whatever happens."""
-    runtime = open_runtime("bench", edges=False, progress=say)
+    """Start the services on fresh databases; at the end stop everything and delete it, whatever happens."""
+    runtime = open_runtime(PROJECT, edges=False, progress=say)
     try:
         runtime.up(services, env={"LAB_PREFIX": LAB_PREFIX} | (environment or {}), progress=say)
         yield runtime
     finally:
-        runtime.down(progress=say)
+        projects.remove(PROJECT, say)
 
 
 def say(line: str) -> None:

@@ -22,12 +22,20 @@ def down(progress: Progress, root: Path = CHECKOUT) -> None:
         NativeRuntime(name, edges=False, root=root).down(progress=progress)
 
 
+def remove(name: str, progress: Progress, root: Path = CHECKOUT) -> None:
+    """Stop one project and delete all that it holds: data, logs, state. Raises RuntimeProblem."""
+    NativeRuntime(name, edges=False, root=root).down(progress=progress)
+    project = root / ".lab" / "projects" / name
+    for folder in project.glob("data/*"):
+        remove_tree(folder)
+    shutil.rmtree(project, ignore_errors=True)
+
+
 def clean(progress: Progress, root: Path = CHECKOUT) -> None:
     """`down`, then delete all data, logs and rendered configuration. Keeps what set-up fetched, and the labs' reports."""
-    down(progress, root)
+    for name in existing(root):
+        remove(name, progress, root)
     lab = root / ".lab"
-    for folder in (lab / "projects").glob("*/data/*"):
-        remove_tree(folder)
     shutil.rmtree(lab / "projects", ignore_errors=True)
     shutil.rmtree(lab / "config", ignore_errors=True)
     (lab / "runtime").unlink(missing_ok=True)

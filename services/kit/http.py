@@ -21,6 +21,7 @@ import msgspec
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from starlette.exceptions import HTTPException
@@ -44,6 +45,9 @@ TASK_FAILURES = Counter("process_task_failures_total", "Background tasks that en
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
+
+NO_NATIVE_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI has its own since 0.16x; `Shell` and kit.tracing do this for every process alike, once."""
 
 Check = Callable[[], Awaitable[bool]]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -171,7 +175,14 @@ def service_app(
                 yield
         tracing.shutdown()
 
-    app = FastAPI(title=name, description=description, lifespan=whole_life, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=name,
+        description=description,
+        lifespan=whole_life,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=NO_NATIVE_TELEMETRY,
+    )
     app.state.process = settings
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
