@@ -75,7 +75,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 def _list(console: Console) -> int:
     for lab in [discover.load(module) for module in discover.modules()]:
         verdict = folder.last_verdict(ROOT, lab.name)
-        last = "never run" if verdict is None else f"last: {verdict.verdict.value}"
+        last = "never run" if verdict is None else f"last: {folder.told(lab, verdict)}"
         console.print(f"{lab.name}  {lab.title}  ({last})", markup=False)
         console.print(f"    {lab.question}", markup=False)
         console.print(f"    make lab week={lab.week} day={lab.day}", markup=False)

@@ -55,6 +55,13 @@ def last_verdict(root: Path, lab: str) -> files.VerdictFile | None:
         return None
 
 
+def told(lab: Lab, verdict: files.VerdictFile) -> str:
+    """`pass`, or `pass of naive alone` where the run had not all variants that a run of the lab has."""
+    regular = {name for name, variant in lab.variants.items() if not variant.on_request}
+    names = list(verdict.variants)
+    return verdict.verdict.value if regular <= set(names) else f"{verdict.verdict.value} of {', '.join(names)} alone"
+
+
 def newest_report(root: Path) -> Path | None:
     """Over all labs."""
     found = [path for path in runs(root).glob("*/latest/report.html") if path.exists()]

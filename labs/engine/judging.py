@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labs.engine.clock import RunClock
-from labs.engine.model import Evidence, EvidenceError, Lab, NotApplicableError, StoryLine
+from labs.engine.model import Evidence, EvidenceError, Finding, Lab, NotApplicableError, StoryLine, VariantRole
 from labs.engine.planning import Plan
 from labs.engine.probing import check_all, crash
 from labs.engine.reconcile import reconcile
@@ -20,8 +20,23 @@ async def judge(trial: Trial, lab: Lab, plan: Plan, evidence: Evidence, clock: R
         except EvidenceError:
             trial.metrics[metric.name] = None
     finding = trial.findings[plan.discriminates.invariant.__name__]
+    if trial.variant.role is VariantRole.NAIVE and (early := before_any_fault(trial, finding)):
+        trial.problems.append(
+            f"{trial.name} broke {plan.discriminates.invariant.__name__} {early} times before any fault: "
+            "it is broken for another reason"
+        )
     if finding.offenders:
         await _tell(trial, lab, evidence, clock, finding.offenders[0])
+
+
+def before_any_fault(trial: Trial, finding: Finding) -> int:
+    """Offenders whose operation had ended before the first fault; no fault can have made them offend."""
+    begun = [min(one.planned_at, one.injected_at) for one in trial.faults if one.injected_at is not None]
+    first = min(begun, default=None)
+    if first is None:
+        return 0
+    ended = {one.key for one in trial.history if one.done_at is not None and one.done_at < first}
+    return len(ended.intersection(finding.offenders))
 
 
 async def _reconcile(trial: Trial, lab: Lab, evidence: Evidence) -> None:

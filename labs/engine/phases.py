@@ -20,10 +20,12 @@ from labs.engine.model import (
     Evidence,
     Lab,
     Load,
+    Outcome,
     Phase,
     Probe,
     Settled,
     Status,
+    VariantRole,
     Window,
 )
 from labs.engine.planning import Plan
@@ -40,6 +42,10 @@ FLUSH_SECONDS = 2.0
 KEPT_LOG_LINES = 300
 CONTROL_SETTLE_SECONDS = 20.0
 ARRIVALS_AT_LEAST = 0.8
+ACKNOWLEDGED_AT_LEAST = 0.1
+"""Of the operations due while the faults lasted. A service that acknowledges next to nothing breaks no promise either."""
+STEADY_WINDOW_SECONDS = 1.0
+STEADY_AGAIN_WITHIN_SECONDS = 30.0
 
 
 class InconclusiveError(Exception):
@@ -89,8 +95,11 @@ class TrialRun:
                 await generator.stop()
         except (InconclusiveError, LoadProblem, RuntimeProblem) as reason:
             self._world.display.say(str(reason))
-        finally:
+        except asyncio.CancelledError:
             await self._take_back()
+            await self._leave()
+            raise
+        await self._take_back()
 
     async def _phases(self) -> None:
         timing = self._world.timing
@@ -186,15 +195,75 @@ class TrialRun:
         """Recovery under load, then quiet: the load ends, and what is under way ends."""
         healed_at = self._world.clock.now()
         still_open = await self._wait_settled(generator=generator)
+        settled_at = self._world.clock.now()
+        steady_at, why_not = await self._steady_again(generator, healed_at)
+        if why_not:
+            still_open.append(f"steady_again ({why_not})")
         if not still_open:
-            self.trial.recovery_seconds = round(self._world.clock.now() - healed_at, 3)
+            self.trial.recovery_seconds = round(max(settled_at, steady_at) - healed_at, 3)
         end = self._world.clock.now()
         self._take_history(await generator.stop(), final=True)
+        self._probe_during()
         self._probe_steady(Phase.SETTLE, self.trial.window(healed_at, end))
         if not still_open:
             still_open = await self._wait_settled()
         self.trial.unsettled += still_open
         self.trial.crashed += await self._dead_processes()
+
+    async def _steady_again(self, generator: Generator, healed_at: float) -> tuple[float, str]:
+        """Until clients are served as before the faults: since when, and "" or what is wrong at the bound.
+
+        A process that is healthy and refuses everybody has not recovered. Looks at the newest second of load whose
+        operations have had half a second to end; what has not ended by then is missing in it.
+        """
+        clock = self._world.clock
+        length = min(STEADY_WINDOW_SECONDS, self._world.timing.baseline / 2)
+        why_not = "no second of load since the heal"
+        while True:
+            newest = clock.from_monotonic(generator.live[-1].at) if generator.live else 0.0
+            start = newest - 1.5 * length
+            if start >= healed_at:
+                why_not = self._not_steady(generator, start, start + length)
+                if not why_not:
+                    break
+            if clock.now() - healed_at > STEADY_AGAIN_WITHIN_SECONDS:
+                break
+            await self._for(POLL_SECONDS, generator)
+        self._keep_recovery("steady_again", max(start, healed_at) - healed_at, STEADY_AGAIN_WITHIN_SECONDS, why_not)
+        return start, why_not
+
+    def _not_steady(self, generator: Generator, start: float, end: float) -> str:
+        clock = self._world.clock
+        records = [one for one in generator.records if start <= clock.from_monotonic(one.intended_at) < end]
+        operations = loading.to_operations(records, clock, self.trial.phases)
+        ended = [one for one in operations if one.done_at is not None]
+        due = self._plan.load.rate * (end - start)
+        if len(ended) < ARRIVALS_AT_LEAST * due:
+            return f"only {len(ended)} of {due:.0f} operations of the newest second have ended"
+        found = [predicate.check(Window(end - start, tuple(operations))) for predicate in self._plan.steady_state]
+        return ", ".join(
+            f"{one.name} {'no value' if one.value is None else f'{one.value:.4g}'} {one.unit}, limit {one.limit:g}"
+            for one in found
+            if not one.ok
+        )
+
+    def _probe_during(self) -> None:
+        """The steady state while the faults lasted, and whether anything was promised then that could be broken."""
+        began = next(one.at for one in self.trial.phases if one.phase is Phase.INJECT)
+        ended = next(one.at for one in self.trial.phases if one.phase is Phase.HEAL)
+        window = self.trial.window(began, ended)
+        self._probe_steady(Phase.HOLD, window)
+        acknowledged = sum(one.outcome is Outcome.OK for one in window.operations)
+        due = self._plan.load.rate * window.seconds
+        if (
+            self._plan.scenario.faults
+            and self.trial.variant.role is not VariantRole.NAIVE
+            and acknowledged < ACKNOWLEDGED_AT_LEAST * due
+        ):
+            self.trial.problems.append(
+                f"{self.trial.name} acknowledged only {acknowledged} of {due:.0f} operations while the faults lasted: "
+                "too few to show that it keeps its word"
+            )
 
     # --- helpers ------------------------------------------------------------------------------------------------
 
@@ -236,14 +305,16 @@ class TrialRun:
         while True:
             evidence = self._evidence()
             for name, one in list(waiting.items()):
+                asked = self._world.clock.now() - start
                 result = await probe(one, evidence)
-                still_open[name] = result.open
                 took = self._world.clock.now() - start
                 within = one.within if bound is None else min(one.within, bound)
+                late = f"only after {took:.1f} s, limit {within:g} s" if asked > within else ""
+                still_open[name] = result.open or late
                 if result.crashed:
                     raise InconclusiveError(f"the probe {name} could not be asked: {result.open}")
                 if not result.open or took > within:
-                    self._keep_recovery(name, took, within, result.open)
+                    self._keep_recovery(name, took, within, still_open[name])
                     del waiting[name]
             if not waiting:
                 return [f"{name} ({what})" for name, what in still_open.items() if what]

@@ -14,6 +14,7 @@ from labs.engine import chart, files, story, summary
 from labs.engine.model import FaultRecord, Lab, Status, StoryLine, VariantRole, Verdict
 from labs.engine.planning import Plan
 from labs.engine.trial import Trial
+from labs.engine.verdict import NOT_DISCRIMINATING
 
 TEMPLATE = "report.html.j2"
 CODE = re.compile(r"`([^`\n]+)`")
@@ -99,7 +100,7 @@ def write_report(
     html = environment.get_template(TEMPLATE).render(
         lab=lab,
         verdict=document,
-        says=SAYS[document.verdict],
+        says=says(document),
         prediction=predicted,
         observation=observation(document, trials),
         variants=[(name, variant.role.value) for name, variant in document.variants.items()],
@@ -113,6 +114,18 @@ def write_report(
     path = folder / "report.html"
     path.write_text(html, encoding="utf-8")
     return path
+
+
+def says(document: files.VerdictFile) -> str:
+    """The verdict in a sentence, no wider than what was tried."""
+    roles = {variant.role for variant in document.variants.values()}
+    if document.verdict is Verdict.PASS and VariantRole.ENGINEERED not in roles:
+        return "The naive variant broke what it was to break. The claim itself was not tried: the other variants did not run."
+    if document.verdict is Verdict.PASS and VariantRole.NAIVE not in roles:
+        return "It held. No naive variant ran beside it to show that this could have gone wrong."
+    if document.verdict is Verdict.FAIL and all(NOT_DISCRIMINATING in reason for reason in document.reasons):
+        return "Nothing was shown: the experiment does not discriminate."
+    return SAYS[document.verdict]
 
 
 def prose(text: str) -> Markup:
@@ -186,7 +199,11 @@ def _part(trial: Trial, document: files.VerdictFile) -> TrialPart:
         offenders=tuple((name, _named(f.offenders, f.count)) for name, f in broken),
         story_of=trial.story_of,
         story=tuple(_steps(lines)),
-        problems=tuple(trial.problems) + tuple(f"did not settle: {what}" for what in trial.unsettled),
+        problems=(
+            *trial.problems,
+            *(f"did not settle: {what}" for what in trial.unsettled),
+            *(f"lost a process: {who}" for who in trial.crashed),
+        ),
     )
 
 

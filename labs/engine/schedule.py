@@ -141,10 +141,12 @@ class FaultPlan:
     async def heal_all(self) -> list[str]:
         """Take back everything that was begun, what freezes first, then the last one first; each is verified.
 
+        What is healed already is left alone: to start a process again that has died since would hide its death.
         What fails is tried once more when all others are healed. Returns what could not be healed, as sentences. Safe to
         call again.
         """
-        order = sorted(self._touched, key=lambda n: (not self.faults[n].fault.heals_first, -n))
+        begun = [number for number in self._touched if self._records[number].healed_at is None]
+        order = sorted(begun, key=lambda n: (not self.faults[n].fault.heals_first, -n))
         failed = await self._sweep(order)
         if failed:
             failed = await self._sweep(list(failed))

@@ -32,7 +32,7 @@ class Timing:
     scale: float
     budget: float
 
-    def expected(self, trials: int, settling: float = 2.0) -> float:
+    def expected(self, trials: int, settling: float = 3.5) -> float:
         """Seconds for a day of so many trials that each settle in `settling` seconds."""
         return self.START + trials * (self.TRIAL_OVERHEAD + self.control + self.baseline + self.inject + settling)
 

@@ -54,6 +54,7 @@ class Trial:
             problems=tuple(self.problems),
             unsettled=tuple(self.unsettled),
             crashed=tuple(self.crashed),
+            may_lack=self.variant.on_request,
         )
 
     @property

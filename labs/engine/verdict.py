@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from labs.engine.model import Finding, Status, VariantRole, Verdict
 
+NOT_DISCRIMINATING = "the experiment does not discriminate"
 _RANK = {Verdict.PASS: 0, Verdict.UNKNOWN: 1, Verdict.FAIL: 2}
 
 
@@ -26,6 +27,8 @@ class TrialSummary:
     problems: tuple[str, ...] = ()
     unsettled: tuple[str, ...] = ()
     crashed: tuple[str, ...] = ()
+    may_lack: bool = False
+    """A learner's own variant: what speaks of tables that it does not have is not held against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,11 @@ def judge_trial(trial: TrialSummary) -> Judgement:
     broken += [f"{trial.variant} did not recover in time: {what}" for what in trial.unsettled]
     broken += [f"{trial.variant} lost a process: {who}" for who in trial.crashed]
     doubts = list(trial.problems)
+    lacking_is_fine = trial.may_lack and any(one.status is Status.HELD for one in trial.findings.values())
     doubts += [
         f"{trial.variant}: {name} is {finding.status.value.replace('_', ' ')}{_because(finding)}"
         for name, finding in trial.findings.items()
-        if finding.status in (Status.UNKNOWN, Status.NOT_APPLICABLE)
+        if finding.status is Status.UNKNOWN or (finding.status is Status.NOT_APPLICABLE and not lacking_is_fine)
     ]
     if not trial.findings and not doubts:
         doubts.append(f"{trial.variant} was not judged by any invariant")
@@ -87,7 +91,7 @@ def judge_naive(trial: TrialSummary, claim: Claim) -> Judgement:
         return Judgement(Verdict.UNKNOWN, (f"{trial.variant}: {claim.invariant} could not be judged{note}",))
     if finding.status is Status.BROKEN and finding.count >= claim.at_least:
         return Judgement(Verdict.PASS)
-    return Judgement(Verdict.FAIL, (f"the experiment does not discriminate: {_why_not(trial, finding, claim)}",))
+    return Judgement(Verdict.FAIL, (f"{NOT_DISCRIMINATING}: {_why_not(trial, finding, claim)}",))
 
 
 def judge_lab(trials: Sequence[TrialSummary], claims: Mapping[str, Claim]) -> Judgement:

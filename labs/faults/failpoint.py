@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from labs.faults.process import POLL_SECONDS, died, ensure_running, identity_fac
 from labs.faults.zero import NOTHING
 
 CALL = aiohttp.ClientTimeout(total=3)
+KILLED = 128 + signal.SIGKILL
+"""Exit code as a shell and Docker tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,23 @@ class KillAtFailpoint:
             raise InjectFailedError(f"{self.target(ctx)} could not be armed at {self.name}: {error}") from error
 
     async def receipt(self, ctx: FaultContext, handle: object) -> Receipt:
-        """Who died, and at which hit of which line."""
-        del ctx
+        """Who died, and at which hit of which line. A death of another kind than by its own SIGKILL proves nothing."""
         if not isinstance(handle, ProcessIdentity):
             return NOTHING
         facts = {**identity_facts(handle), "failpoint": self.name, "hit": self.nth}
+        if otherwise := await self._died_otherwise(ctx):
+            return Receipt(False, f"{died(handle)}, but not at {self.name}: {otherwise}", facts)
         return Receipt(True, f"{died(handle)} at {self.name}, hit {self.nth}", facts)
+
+    async def _died_otherwise(self, ctx: FaultContext) -> str:
+        """ "" if nothing speaks against its own SIGKILL."""
+        rows = await blocking(ctx.runtime.status)
+        row = next((one for one in rows if one.service == self.target(ctx) and one.state == "exited"), None)
+        if row is None:
+            return ""
+        if row.exit_code not in (None, KILLED):
+            return f"exit code {row.exit_code}"
+        return row.detail
 
     async def heal(self, ctx: FaultContext) -> None:
         """Disarm what was never hit, start what died. A new life starts unarmed."""

@@ -18,6 +18,10 @@ SAMPLE_SECONDS = 0.05
 """A connection that lives shorter than this may be missed; pools and Kafka clients keep theirs."""
 
 
+CUTTING = (None, "reset_peer")
+"""Toxics (None: the link is down) that end connections; a connection that only carried bytes was not touched."""
+
+
 @dataclass(slots=True)
 class Meter:
     """Samples the connections of one proxy, so that those which close within the window count too."""
@@ -116,7 +120,7 @@ class Link:
             return Receipt(False, f"the bytes of {proxy} could not be read: {error}")
         facts = handle.facts()
         moved = facts["bytes_from_client"] + facts["bytes_to_client"]
-        touched = facts["connections_cut"] > 0 if self.toxic is None else moved > 0
+        touched = facts["connections_cut"] > 0 if self.toxic in CUTTING else moved > 0
         summary = (
             f"{self.kind} on {proxy}: {moved} bytes on {facts['connections']} connections, "
             f"{facts['connections_cut']} of them cut"

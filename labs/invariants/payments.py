@@ -37,6 +37,23 @@ SELECT source, count(*) AS payments
 FROM payments WHERE status IN ('captured', 'partially_refunded') GROUP BY source
 """
 
+MONEY_AT_THE_BANK = """
+SELECT c.source, c.currency, count(DISTINCT c.id) AS charges,
+       sum(CASE e.kind WHEN 'capture' THEN e.amount WHEN 'refund' THEN -e.amount ELSE 0 END)::bigint AS amount
+FROM effects e JOIN charges c ON c.id = e.charge_id
+WHERE EXISTS (SELECT FROM effects x WHERE x.charge_id = c.id AND x.kind = 'capture')
+GROUP BY c.source, c.currency
+"""
+
+# A program without partial captures and refunds has no columns for them: what it took is then the whole amount.
+MONEY_HERE = """
+SELECT p.source, p.currency, count(*) AS payments,
+       sum(coalesce((to_jsonb(p) ->> 'captured_amount')::bigint, p.amount)
+           - coalesce((to_jsonb(p) ->> 'refunded_amount')::bigint, 0))::bigint AS amount
+FROM payments p WHERE p.status IN ('captured', 'partially_refunded', 'refunded')
+GROUP BY p.source, p.currency
+"""
+
 CAPTURED_PAYMENTS = """
 SELECT id::text AS id, reference FROM payments WHERE status IN ('captured', 'partially_refunded', 'refunded')
 """
@@ -60,6 +77,7 @@ WITH moved AS (
 SELECT coalesce(p.reference, m.payment_id::text) AS reference
 FROM payments p FULL JOIN moved m ON m.payment_id = p.id
 WHERE p.id IS NULL
+   OR (p.status IN ('captured', 'partially_refunded', 'refunded') AND p.captured_amount = 0)
    OR p.captured_amount <> coalesce(m.captured, 0)
    OR p.refunded_amount <> coalesce(m.refunded, 0)
 """
@@ -109,6 +127,32 @@ async def no_charge_without_payment(evidence: Evidence) -> Finding:
     paid = {_as(str, row["source"]).removeprefix(SOURCE_PREFIX): _as(int, row["payments"]) for row in rows}
     unaccounted = [key for key, number in charges.items() if number > paid.get(key, 0)]
     return Finding.of(sorted(unaccounted))
+
+
+async def amounts_agree(evidence: Evidence) -> Finding:
+    """Where bank and payments agree on how often, they agree on how much and in which currency."""
+    bank = {
+        (_as(str, row["source"]), _as(str, row["currency"])): (_as(int, row["charges"]), _as(int, row["amount"]))
+        for row in await evidence.sql("bank", MONEY_AT_THE_BANK)
+    }
+    here = {
+        (_as(str, row["source"]), _as(str, row["currency"])): (_as(int, row["payments"]), _as(int, row["amount"]))
+        for row in await evidence.sql("payments", MONEY_HERE)
+    }
+    charges, payments = _number_by_source(bank), _number_by_source(here)
+    disputed = {
+        source
+        for source, currency in bank.keys() | here.keys()
+        if charges.get(source) == payments.get(source) and bank.get((source, currency)) != here.get((source, currency))
+    }
+    return Finding.of(sorted(source.removeprefix(SOURCE_PREFIX) for source in disputed))
+
+
+def _number_by_source(money: Mapping[tuple[str, str], tuple[int, int]]) -> Mapping[str, int]:
+    numbers: Counter[str] = Counter()
+    for (source, _), (number, _) in money.items():
+        numbers[source] += number
+    return numbers
 
 
 async def nothing_contradicted(evidence: Evidence) -> Finding:

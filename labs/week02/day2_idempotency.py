@@ -16,6 +16,7 @@ from labs.engine import (
 )
 from labs.faults import bank, kill, kill_at_failpoint, pause
 from labs.invariants.payments import (
+    amounts_agree,
     charged_exactly_once,
     charges_by_reference,
     ledger_balances,
@@ -110,6 +111,7 @@ LAB = Lab(
     invariants=(
         charged_exactly_once,
         no_charge_without_payment,
+        amounts_agree,
         nothing_contradicted,
         ledger_balances,
         one_event_per_capture,

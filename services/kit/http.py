@@ -25,6 +25,7 @@ from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -187,6 +188,7 @@ def service_app(
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _unexpected)
 
     @app.get("/health/live", include_in_schema=False)
@@ -245,6 +247,10 @@ async def _http_exception(_: Request, error: Exception) -> Response:
     codes = {404: "no_such_route", 405: "method_not_allowed"}
     code = codes.get(error.status_code, f"http_{error.status_code}")
     return Problem(error.status_code, code, str(error.detail), headers=error.headers).response()
+
+
+async def _hung_up(_: Request, __: Exception) -> Response:
+    return Problem(400, "body_incomplete", "The body ended before its announced length").response()
 
 
 async def _unexpected(_: Request, __: Exception) -> Response:

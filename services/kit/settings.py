@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -42,7 +42,14 @@ def load(kind: type[S]) -> S:
         raise SystemExit("Wrong settings. " + "; ".join(lines)) from None
 
 
-def refuse_default_secrets(process: ProcessSettings, settings: BaseSettings) -> None:
+class Profile(Protocol):
+    """What knows whether this is the lab."""
+
+    @property
+    def lab_profile(self) -> bool: ...
+
+
+def refuse_default_secrets(process: Profile, settings: BaseSettings) -> None:
     """Outside the lab profile a default secret stops the start; its value is not printed.
 
     Looks at secrets and at URLs, which carry passwords.

@@ -49,13 +49,14 @@ def _serve(role: str) -> int:
 def _migrate() -> int:
     import asyncpg
 
-    from services.kit.settings import load
+    from services.kit.settings import load, refuse_default_secrets
     from services.payments import migrate
     from services.payments.settings import LabFlag, MigrateSettings
 
-    settings = load(MigrateSettings)
+    settings, flag = load(MigrateSettings), load(LabFlag)
+    refuse_default_secrets(flag, settings)
     try:
-        name = migrate.run(settings, demo_merchants=load(LabFlag).lab_profile)
+        name = migrate.run(settings, demo_merchants=flag.lab_profile)
     except (ValueError, OSError, asyncpg.PostgresError) as error:
         sys.stderr.write(f"The payments database was not migrated: {error}\n")
         return 1

@@ -69,7 +69,10 @@ class Edge:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Count a command in; raises Busy beyond the bound, when nothing has been done yet."""
+        """Count a command in; raises Busy beyond the bound, when nothing has been done yet.
+
+        Its body was read before: who sends slowly must not hold a place.
+        """
         if self.in_flight >= self.context.settings.max_in_flight:
             metrics.SHED.inc()
             raise problems.Busy
@@ -117,21 +120,22 @@ def routes(edge_of: Callable[[], Edge]) -> APIRouter:
     async def create(request: Request) -> Response:
         """Create a payment: authorise it and, by default, capture it."""
         edge = edge_of()
+        body = await request.body()
         async with edge.admitted():
             merchant = await edge.merchant(request)
             key = idempotency_key(request)
             wanted = await read_json(request, CreatePayment)
-            caller = Caller(merchant, key, fingerprint("POST /v1/payments", await request.body()))
+            caller = Caller(merchant, key, fingerprint("POST /v1/payments", body))
             return _answer(await handlers.create_payment(edge.context, caller, wanted))
 
     async def operate(
         request: Request, text: str, kind: OperationKind, shape: type[CapturePayment | VoidPayment | RefundPayment]
     ) -> Response:
         edge = edge_of()
+        body = await request.body()
         async with edge.admitted():
             merchant = await edge.merchant(request)
             key = idempotency_key(request)
-            body = await request.body()
             wanted = await read_json(request, shape) if body else shape()
             amount = None if isinstance(wanted, VoidPayment) else wanted.amount
             caller = Caller(merchant, key, fingerprint(f"POST {request.url.path}", body))
@@ -173,8 +177,8 @@ def routes(edge_of: Callable[[], Edge]) -> APIRouter:
     async def bank_event(request: Request) -> Response:
         """The bank's webhook. Only a hint: it makes the resolver ask sooner."""
         edge = edge_of()
+        body = await request.body()
         async with edge.admitted():
-            body = await request.body()
             now = edge.context.clock.now()
             secret = edge.context.settings.bank_webhook_secret.get_secret_value().encode()
             if not signature_holds(request.headers.get("bank-signature", ""), body, secret, now.timestamp()):

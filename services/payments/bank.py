@@ -33,7 +33,10 @@ REJECTED = "rejected_by_bank"
 
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
 _REFUSING = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY})
-"""The bank looks up the reference first, so it says this only of a request that it never executed and never will."""
+"""The bank looks up the reference first, so it says this only of a request that it never executed and never will.
+
+Its own problem type must be there: a 400 or 404 of something between us (an earlier sending may have charged) proves nothing.
+"""
 
 
 class _Charge(msgspec.Struct):
@@ -66,6 +69,9 @@ class _CancelAnswer(msgspec.Struct):
 
 class _ProblemAnswer(msgspec.Struct):
     type: str = ""
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class BankUnavailable(Exception):
@@ -183,7 +189,7 @@ def interpret(status: int, body: bytes, retry_after: str | None, *, method: str,
         return Unknown("rate_limited", _seconds(retry_after))
     if status == HTTPStatus.CONFLICT and _problem_type(body) == "urn:bank:reference_cancelled":
         return Refused(CANCELLED)
-    if status in _REFUSING and method == "POST" and not cancelling:
+    if status in _REFUSING and method == "POST" and not cancelling and _problem_type(body).startswith("urn:bank:"):
         return Refused(REJECTED)
     if status == HTTPStatus.NOT_FOUND:
         return Unknown("not_found")
@@ -193,14 +199,14 @@ def interpret(status: int, body: bytes, retry_after: str | None, *, method: str,
 def _interpret_answer(body: bytes) -> Outcome:
     try:
         return _outcome(msgspec.json.decode(body, type=_Answer))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return Unknown("garbled")
 
 
 def _interpret_cancel(body: bytes) -> Outcome:
     try:
         answer = msgspec.json.decode(body, type=_CancelAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return Unknown("garbled")
     if answer.status == "cancelled":
         return Refused(CANCELLED)
@@ -222,12 +228,14 @@ def _outcome(answer: _Answer) -> Outcome:
 def _problem_type(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_ProblemAnswer).type
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return ""
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    return min(60.0, float(retry_after)) if retry_after is not None and retry_after.isdigit() else None
+    if retry_after is None or not (retry_after.isascii() and retry_after.isdigit()):
+        return None
+    return min(60.0, float(retry_after))
 
 
 def signature_holds(header: str, body: bytes, secret: bytes, now: float) -> bool:

@@ -24,7 +24,7 @@ _EXPONENTS = {
           CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL
           HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR
           MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK
-          SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XCD
+          SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XCD XCG
           YER ZAR ZMW ZWG""",
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
@@ -223,13 +223,15 @@ class Settled:
     entries: tuple[Entry, ...] = ()
 
 
-def begin(payment: Payment, kind: OperationKind, amount: int | None) -> int:
+def begin(payment: Payment, kind: OperationKind, amount: int | None, now: datetime) -> int:
     """Check that the operation may begin and return its amount: what was asked, or all there is.
 
-    Raises IllegalState, AmountTooLarge.
+    An authorisation whose time is over may be voided but not captured. Raises IllegalState, AmountTooLarge.
     """
     if payment.status not in ALLOWED_IN[kind]:
         raise IllegalState(kind, payment.status)
+    if kind is K.CAPTURE and payment.expires_at is not None and payment.expires_at <= now:
+        raise IllegalState(kind, S.EXPIRED)
     limit = payment.captured_amount - payment.refunded_amount if kind is K.REFUND else payment.amount
     if kind is K.VOID or amount is None:
         return limit
@@ -289,16 +291,18 @@ def _entries(before: Payment, after: Payment) -> tuple[Entry, ...]:
     return Entry("bank", moved), Entry(f"merchant:{after.merchant_id}", -moved)
 
 
-_NUMBER_WITH_SEPARATORS = re.compile(r"[0-9](?:[ -]*[0-9])*")
+_WORD = re.compile(r"[0-9A-Za-z]+")
+_DIGITS = re.compile(r"[0-9]{13,19}")
 
 
 def looks_like_card(source: str) -> bool:
-    """13 to 19 digits that pass Luhn (ISO/IEC 7812-1), also with spaces or dashes, also behind `tok_`."""
-    text = source.strip().removeprefix("tok_")
-    if not _NUMBER_WITH_SEPARATORS.fullmatch(text):
-        return False
-    digits = [int(character) for character in text if character in "0123456789"]
-    return 13 <= len(digits) <= 19 and _luhn(digits)
+    """13 to 19 digits that pass Luhn (ISO/IEC 7812-1), alone among letters or cut up by any punctuation, also behind `tok_`."""
+    words = [word for word in _WORD.findall(source) if word != "tok"]
+    return any(_is_card(text) for text in (*words, "".join(words)))
+
+
+def _is_card(text: str) -> bool:
+    return _DIGITS.fullmatch(text) is not None and _luhn([int(digit) for digit in text])
 
 
 def _luhn(digits: list[int]) -> bool:

@@ -122,7 +122,9 @@ async def operate(context: Context, caller: Caller, kind: OperationKind, payment
     draft = OperationDraft(caller.merchant_id, payment, ids.uuid7(), now)
 
     def plan(found: Payment) -> Operation:
-        return new_operation(found, kind, begin(found, kind, amount), now, attempts=1, operation_id=draft.operation_id)
+        return new_operation(
+            found, kind, begin(found, kind, amount, now), now, attempts=1, operation_id=draft.operation_id
+        )
 
     await failpoint(phases.before_insert)
     try:
@@ -248,13 +250,18 @@ async def _drive(context: Context, claim: Claim) -> Reply:
     await failpoint(phases.after_commit)
     if answered:
         return Reply(response, payment_id(claim.payment))
-    return await _first_answer(context, claim)
+    return await _first_answer(context, claim, response)
 
 
-async def _first_answer(context: Context, claim: Claim) -> Reply:
-    """Somebody else decided the operation or answered its key meanwhile, and that answer stands."""
+async def _first_answer(context: Context, claim: Claim, own: StoredResponse) -> Reply:
+    """Somebody else decided the operation or answered its key meanwhile, and that answer stands.
+
+    Unless the key has expired since: then it is gone or belongs to another request, and our own answer is the only one.
+    """
     stored = await context.store.key(claim.payment.merchant_id, claim.key) if claim.key else None
-    if stored is None or stored.record.response is None:
+    if stored is None or stored.operation_id != claim.operation.id:
+        return Reply(own, payment_id(claim.payment))
+    if stored.record.response is None:
         raise problems.KeyInFlight
     return Reply(stored.record.response, payment_id(claim.payment), replayed=True)
 

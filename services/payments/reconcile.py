@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 
 COLUMNS = ("charge_id", "reference", "kind", "amount", "currency", "source", "settled_at")
+LARGEST = 2**63
+"""Amounts below it fit where findings are kept."""
 
 
 class FindingKind(StrEnum):
@@ -80,17 +82,26 @@ class MalformedFile(Exception):
 def parse(text: str) -> Iterator[Line]:
     """Lines of a settlement file. Raises MalformedFile."""
     reader = csv.reader(io.StringIO(text, newline=""))
-    if tuple(next(reader, ())) != COLUMNS:
+    try:
+        columns = tuple(next(reader, ()))
+    except csv.Error:
+        columns = ()
+    if columns != COLUMNS:
         raise MalformedFile(f"The settlement file does not begin with the columns {','.join(COLUMNS)}.")
-    for row in reader:
-        try:
-            charge, reference, kind, amount, currency, _, settled = row
-            at = datetime.fromisoformat(settled)
-            if kind not in ("capture", "refund") or at.tzinfo is None:
-                raise ValueError
-            yield Line(charge, reference, kind, int(amount), currency, at)
-        except ValueError:
-            raise MalformedFile(f"Line {reader.line_num} of the settlement file cannot be read.") from None
+    try:
+        yield from map(_line, reader)
+    except (ValueError, csv.Error):
+        raise MalformedFile(f"Line {reader.line_num} of the settlement file cannot be read.") from None
+
+
+def _line(row: list[str]) -> Line:
+    charge, reference, kind, amount, currency, _, settled = row
+    line = Line(charge, reference, kind, int(amount), currency, datetime.fromisoformat(settled))
+    if kind not in ("capture", "refund") or line.settled_at.tzinfo is None or not 0 < line.amount < LARGEST:
+        raise ValueError
+    if not (charge + reference + currency).isprintable():
+        raise ValueError
+    return line
 
 
 def reconcile(day: date, lines: Iterable[Line], ours: Mapping[str, Ours], cut: datetime) -> Iterator[Finding]:

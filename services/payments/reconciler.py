@@ -1,8 +1,8 @@
 """Compares the bank's settlement file of today and of yesterday with payments and ledger, again and again.
 
 `python -m services.payments reconciler` runs the process; `... reconciler --file x.csv --day 2026-11-22 --once` compares one
-file and prints what it found. The same file twice changes nothing; a newer version of a day's file clears what it no longer
-shows.
+file and prints what it found. The same file twice changes nothing, unless we have decided an operation in between; a newer
+version of a day's file clears what it no longer shows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STATEMENT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`new` is False if the very same file had been compared before; then nothing was written."""
+    """`new` is False if the very same file had been compared with all we know before; then nothing was written."""
 
     day: date
     new: bool
@@ -56,7 +56,7 @@ class Reconciler:
     async def compare(self, day: date, content: bytes, cut: datetime) -> Result:
         """Compare a file that the bank made after `cut`. Raises MalformedFile."""
         digest = hashlib.sha256(day.isoformat().encode() + b"\n" + content).digest()
-        if await self._store.has_seen(digest):
+        if await self._store.up_to_date(digest, day, cut):
             return Result(day, False, 0, ())
         try:
             lines = list(await asyncio.to_thread(_parsed, content))

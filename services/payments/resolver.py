@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -124,9 +124,10 @@ class Resolver:
         def void(payment: Payment) -> Operation:
             return handlers.new_operation(payment, OperationKind.VOID, payment.amount, now, expiring=True)
 
-        begun = await store.begin_expiry(now, void, SWEEP_BATCH)
+        begun = await _all(lambda: store.begin_expiry(now, void, SWEEP_BATCH))
         await failpoint(failpoints.RESOLVER_AFTER_EXPIRY)
-        swept = await store.sweep(now, now - BANK_EVENTS_KEPT, SWEEP_BATCH)
+        swept = await _all(lambda: store.sweep_keys(now, SWEEP_BATCH))
+        await _all(lambda: store.sweep_bank_events(now - BANK_EVENTS_KEPT, SWEEP_BATCH))
         if begun or swept:
             log.info("swept", extra={"authorisations_expired": begun, "keys_forgotten": swept})
 
@@ -150,6 +151,14 @@ class Resolver:
                 metrics.UNKNOWN_OPERATIONS.set(count)
                 metrics.UNKNOWN_OLDEST.set(oldest)
             await asyncio.sleep(GAUGE_SECONDS)
+
+
+async def _all(batch: Callable[[], Awaitable[int]]) -> int:
+    """Batch after batch until one is not full: the tables must not grow faster than they are swept."""
+    total = 0
+    while (swept := await batch()) == SWEEP_BATCH:
+        total += swept
+    return total + swept
 
 
 def create_worker(

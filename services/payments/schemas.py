@@ -15,7 +15,7 @@ PREFIX = "pay"
 Amount = Annotated[int, Meta(ge=1, le=10**12, description="Minor units of the currency")]
 Reference = Annotated[
     str,
-    Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="The merchant's own id, once only"),
+    Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="The merchant's own id, once only"),
 ]
 
 
@@ -82,7 +82,7 @@ class PaymentList(Struct, frozen=True):
 class BankEvent(Struct, frozen=True):
     """A webhook of the bank. A hint only: it makes us ask sooner."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[!-~]*$")]
+    id: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[!-~]*\Z")]
     type: Annotated[str, Meta(max_length=200)]
     reference: Annotated[str, Meta(max_length=255)] | None
 

@@ -1,6 +1,7 @@
 """Stands for load generator and system in one: it sends nothing, and writes down what both would have.
 
-While the file `fault` lies in its world, the variant of its port does what `world.json` says; otherwise all goes well.
+While the file `fault` lies in its world, the variant of its port does what `world.json` says (a bug `since` the fault
+stays); otherwise all goes well.
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ def run(
     live: TextIO,
     store: TextIO,
 ) -> None:
-    begun, number, rate = time.monotonic(), 0, float(chosen.rate)
+    begun, number, rate, faulted = time.monotonic(), 0, float(chosen.rate), False
     while not ended:
         intended = begun + number / rate
         time.sleep(max(0.0, intended - time.monotonic()))
         key = f"{chosen.seed}-{number}"
-        bug = bugs.get("always") or (bugs.get("fault") if fault.exists() else None)
+        lasting = fault.exists()
+        faulted = faulted or lasting
+        bug = bugs.get("always") or (bugs.get("fault") if lasting else None) or (bugs.get("since") if faulted else None)
         for _ in range({"lose": 0, "duplicate": 2, "error": 0}.get(bug or "", 1)):
             store.write(json.dumps({"key": key}) + "\n")
         outcome = "fail" if bug in ("contradict", "error") else "ok"

@@ -19,8 +19,9 @@ import psutil
 import pytest
 from aiohttp import web
 
-from infra.runtime import Edge, ProcessIdentity
-from labs.engine.model import Fault, HealFailedError, InjectFailedError
+from infra.runtime import Edge, ProcessIdentity, ServiceStatus
+from labs.engine.model import Fault, HealFailedError, InjectFailedError, at
+from labs.engine.schedule import FaultPlan
 from labs.faults import bank, edge, kill, kill_at_failpoint, network, pause, restart
 from labs.faults.process import Frozen
 from labs.faults.sockets import accepted
@@ -219,6 +220,34 @@ async def test_a_failpoint_kills_the_process_at_the_nth_hit(toy: OneProcess, ses
     assert receipt.facts["failpoint"] == "toy.before_answer"
     await fault.heal(ctx)
     assert await life(toy) != before
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "detail", "proven"), [(137, "", True), (1, "", False), (137, "killed", False), (None, "", True)]
+)
+async def test_only_a_death_by_its_own_hand_proves_a_failpoint(
+    toy: OneProcess,
+    session: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    exit_code: int | None,
+    detail: str,
+    proven: bool,
+) -> None:
+    row = ServiceStatus("toy", "exited", None, exit_code, None, None, None, None, 0, detail)
+    monkeypatch.setattr(toy, "status", lambda: [row])
+    receipt = await kill_at_failpoint("sut", "toy.before_answer").receipt(Context(toy, session), toy.identity("toy"))
+    assert receipt.proven is proven
+
+
+async def test_what_died_by_itself_after_its_heal_is_not_started_again_in_secret(
+    toy: OneProcess, session: aiohttp.ClientSession
+) -> None:
+    plan = FaultPlan((at(0, kill("sut", down=0)),), Context(toy, session))
+    await plan.run()
+    assert toy.identity("toy") is not None
+    toy.kill("toy")
+    assert await plan.heal_all() == []
+    assert toy.identity("toy") is None
 
 
 async def test_a_failpoint_that_is_never_hit_is_no_fault_and_heal_disarms_it(
@@ -500,6 +529,20 @@ async def test_reset_cuts_connections(proxied: Proxied) -> None:
     await fault.receipt(proxied.ctx, handle)
     await fault.heal(proxied.ctx)
     assert await proxied.round_trip() < PATIENCE
+
+
+async def test_a_reset_that_cut_nothing_has_no_receipt_though_bytes_passed(proxied: Proxied) -> None:
+    reader, writer = await proxied.connect()
+    fault = network.reset(edge("sut.bank"), after_ms=1500)
+    handle = await fault.inject(proxied.ctx)
+    writer.write(b"x")
+    await writer.drain()
+    receipt = await fault.receipt(proxied.ctx, handle)
+    assert receipt.facts["bytes_from_client"] == 1
+    assert not receipt.proven
+    assert not reader.at_eof()
+    writer.close()
+    await fault.heal(proxied.ctx)
 
 
 async def test_bandwidth_limits_a_transfer(proxied: Proxied) -> None:

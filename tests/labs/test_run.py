@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from labs.engine import Discriminates, Scenario, Status, at, schedule
-from labs.engine.files import FILES, HistoryLine, read_lines, schema_path
-from labs.engine.model import Verdict
+from labs.engine import Discriminates, Evidence, Scenario, Settled, Status, at, phases, schedule
+from labs.engine.files import FILES, HistoryLine, ProbeLine, read_lines, schema_path
+from labs.engine.model import Phase, Verdict
 from labs.engine.run import Options
 from tests.labs.fake_world import FakeLab, FakeRuntime, FlagFault, ledger, throws
 
@@ -133,6 +134,70 @@ async def test_a_heal_that_fails_gives_unknown_and_judges_nothing_after_it(
     assert await fake.run(fake.lab(fault=FlagFault(fake.world, heals=False)), only_engineered()) == 3
     assert "heal failed" in " ".join(fake.verdict.reasons)
     assert fake.verdict.variants["engineered"].invariants == {}
+
+
+async def test_a_variant_that_stays_healthy_and_refuses_everybody_after_the_fault_has_not_recovered(
+    fake: FakeLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "STEADY_AGAIN_WITHIN_SECONDS", 1.0)
+    fake.bugs = {"engineered": {"since": "error"}}
+    lab = replace(fake.lab(), faults=(at(0.3, FlagFault(fake.world, lasting=0.1)),))
+    assert await fake.run(lab, only_engineered()) == 1
+    assert "did not recover in time: steady_again (error_rate 1 share, limit 0.01)" in " ".join(fake.verdict.reasons)
+    assert fake.verdict.variants["engineered"].recovery_seconds is None
+
+
+async def test_a_variant_that_acknowledges_nothing_under_the_fault_shows_nothing_though_all_is_held(
+    fake: FakeLab,
+) -> None:
+    fake.bugs = {"engineered": {"fault": "error"}}
+    lab = replace(fake.lab(), faults=(at(0.0, FlagFault(fake.world, lasting=1.5)),))
+    assert await fake.run(lab, only_engineered()) == 3
+    part = fake.verdict.variants["engineered"]
+    assert {one.status for one in part.invariants.values()} == {Status.HELD}
+    assert "operations while the faults lasted" in fake.verdict.reasons[0]
+
+
+async def test_what_settles_only_after_its_bound_has_not_settled(fake: FakeLab) -> None:
+    asked = 0
+
+    async def slow(evidence: Evidence) -> str:
+        nonlocal asked
+        asked += bool(evidence.faults)
+        return "one is open" if asked == 1 else ""
+
+    lab = replace(fake.lab(), settled=(Settled("slow", slow, within=0.1),))
+    fake.bugs = {}
+    # The first answer comes in time and says that something is open, the second one comes too late to count.
+    assert await fake.run(lab, only_engineered()) == 1
+    assert "did not recover in time: slow (only after" in " ".join(fake.verdict.reasons)
+
+
+async def test_the_steady_state_is_taken_before_during_and_after_the_faults(fake: FakeLab) -> None:
+    await fake.run(options=only_engineered())
+    taken = {one.phase for one in read_lines(fake.folder / "probes.jsonl", ProbeLine) if one.name == "error_rate"}
+    assert taken == {Phase.BASELINE, Phase.HOLD, Phase.SETTLE}
+
+
+async def test_the_report_says_no_more_than_what_was_tried(fake: FakeLab) -> None:
+    await fake.run(options=only_naive())
+    html = (fake.folder / "report.html").read_text()
+    assert "The claim held" not in html
+    assert "the other variants did not run" in html
+
+
+async def test_keep_interrupted_while_it_injects_once_more_leaves_nothing(fake: FakeLab) -> None:
+    fake.runtime.start("postgres")
+    run = asyncio.ensure_future(fake.run(options=replace(only_naive(), keep=True)))
+    while "Once more" not in fake.text or not (fake.world / "fault").exists():
+        assert not run.done(), fake.text
+        await asyncio.wait([run], timeout=0.01)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert "naive" not in fake.runtime.running
+    assert not (fake.world / "fault").exists()
+    assert fake.runtime.envs["naive"]["LAB_PREFIX"] in fake.dropped
 
 
 async def test_a_naive_variant_that_holds_proves_nothing(fake: FakeLab) -> None:

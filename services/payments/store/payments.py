@@ -245,7 +245,10 @@ DELETE FROM idempotency_keys WHERE (merchant_id, key) IN
      FOR UPDATE SKIP LOCKED)
 """
 
-_SWEEP_BANK_EVENTS = "DELETE FROM bank_events WHERE received_at <= $1"
+_SWEEP_BANK_EVENTS = """
+DELETE FROM bank_events WHERE id IN
+    (SELECT id FROM bank_events WHERE received_at <= $1 ORDER BY received_at LIMIT $2)
+"""
 
 _UNKNOWN = """
 SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(coalesce(unknown_since, created_at))), 0)::float8 AS oldest
@@ -458,11 +461,17 @@ class PaymentStore:
                     begun += 1
         return begun
 
-    async def sweep(self, now: datetime, bank_events_before: datetime, limit: int) -> int:
-        """Delete expired keys and old bank event ids; return how many keys."""
+    async def sweep_keys(self, now: datetime, limit: int) -> int:
+        """Delete expired keys, the oldest first; return how many."""
+        return await self._delete(_SWEEP_KEYS, now, limit)
+
+    async def sweep_bank_events(self, before: datetime, limit: int) -> int:
+        """Delete old bank event ids, the oldest first; return how many."""
+        return await self._delete(_SWEEP_BANK_EVENTS, before, limit)
+
+    async def _delete(self, query: str, before: datetime, limit: int) -> int:
         async with connection(self._pool) as db:
-            await db.execute(_SWEEP_BANK_EVENTS, bank_events_before)
-            return int((await db.execute(_SWEEP_KEYS, now, limit)).rpartition(" ")[2])
+            return int((await db.execute(query, before, limit)).rpartition(" ")[2])
 
     async def unknown(self) -> tuple[int, float]:
         """How many operations are unknown, and the age of the oldest in seconds."""

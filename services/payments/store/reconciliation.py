@@ -11,7 +11,7 @@ import asyncpg
 from services.kit import ids
 from services.payments.domain import OPERATION_PREFIX
 from services.payments.reconcile import Finding, FindingKind, Ours
-from services.payments.store.connection import Pool, connection
+from services.payments.store.connection import Connection, Pool, connection
 
 CHUNK = 5_000
 
@@ -25,8 +25,17 @@ _OURS_OF_DAY = _OURS + "WHERE o.id >= $1 AND o.id < $2"
 _OURS_NAMED = _OURS + "WHERE o.id = ANY($1::uuid[])"
 
 _FILE = """
-INSERT INTO settlement_files (sha256, day, lines, findings, cut_at) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT DO NOTHING RETURNING 1
+INSERT INTO settlement_files AS old (sha256, day, lines, findings, cut_at, received_at)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp())
+ON CONFLICT (sha256) DO UPDATE
+    SET findings = excluded.findings, cut_at = greatest(old.cut_at, excluded.cut_at), received_at = excluded.received_at
+"""
+# Also the very same file says something new once an operation has been decided that it ought to show.
+_UP_TO_DATE = """
+SELECT EXISTS (
+    SELECT FROM (SELECT sha256, cut_at FROM settlement_files WHERE day = $2 ORDER BY received_at DESC LIMIT 1) f
+    WHERE f.sha256 = $1 AND NOT EXISTS (
+        SELECT FROM operations o WHERE o.id >= $4 AND o.id < $5 AND o.resolved_at >= f.cut_at AND o.resolved_at < $3))
 """
 _CLEAR = "UPDATE reconciliation_findings SET cleared_at = now() WHERE day = $1 AND cleared_at IS NULL"
 _FINDING = """
@@ -48,15 +57,14 @@ class ReconciliationStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def has_seen(self, digest: bytes) -> bool:
-        """Whether the very same file was compared before."""
+    async def up_to_date(self, digest: bytes, day: date, cut: datetime) -> bool:
+        """Whether this is the day's latest file, and no operation was decided since it was compared and before `cut`."""
         async with connection(self._pool) as db:
-            return bool(await db.fetchval("SELECT EXISTS (SELECT FROM settlement_files WHERE sha256 = $1)", digest))
+            return await _up_to_date(db, digest, day, cut)
 
     async def ours(self, day: date, references: Iterable[str]) -> dict[str, Ours]:
         """All operations of that day and of the one before, and those that `references` name, by bank reference."""
-        # One day before as well: an operation that began yesterday may have been decided today.
-        begin, end = _first_id(day - timedelta(days=1)), _first_id(day + timedelta(days=1))
+        begin, end = _range(day)
         ours: dict[str, Ours] = {}
         async with connection(self._pool) as db:
             async with db.transaction(readonly=True):
@@ -71,12 +79,13 @@ class ReconciliationStore:
         return ours
 
     async def record(self, digest: bytes, day: date, lines: int, findings: tuple[Finding, ...], cut: datetime) -> bool:
-        """Keep a file's findings, and clear those of the day that it no longer shows. False if it was there already."""
+        """Keep a file's findings, and clear those of the day that it no longer shows. False if it was `up_to_date`."""
         async with connection(self._pool) as db, db.transaction():
             # One day's files take turns; readers are not held up.
             await db.execute("SELECT pg_advisory_xact_lock($1)", day.toordinal())
-            if await db.fetchval(_FILE, digest, day, lines, len(findings), cut) is None:
+            if await _up_to_date(db, digest, day, cut):
                 return False
+            await db.execute(_FILE, digest, day, lines, len(findings), cut)
             await db.execute(_CLEAR, day)
             await db.execute(_FINDING, day, *_columns(findings))
         return True
@@ -88,8 +97,17 @@ class ReconciliationStore:
         return {kind.value: counts.get(kind.value, 0) for kind in FindingKind}
 
 
+async def _up_to_date(db: Connection, digest: bytes, day: date, cut: datetime) -> bool:
+    return bool(await db.fetchval(_UP_TO_DATE, digest, day, cut, *_range(day)))
+
+
 def _operation_id(reference: str) -> UUID | None:
     return ids.decode(OPERATION_PREFIX, reference)
+
+
+def _range(day: date) -> tuple[UUID, UUID]:
+    # One day before as well: an operation that began yesterday may have been decided today.
+    return _first_id(day - timedelta(days=1)), _first_id(day + timedelta(days=1))
 
 
 def _first_id(day: date) -> UUID:

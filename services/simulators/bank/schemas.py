@@ -10,9 +10,9 @@ from msgspec import Meta, Struct
 from services.simulators.bank.domain import Kind
 
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
-Source = Annotated[str, Meta(pattern="^tok_[!-~]{1,251}$")]
-Reference = Annotated[str, Meta(pattern="^[!-~]{1,255}$")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+Source = Annotated[str, Meta(pattern=r"^tok_[!-~]{1,251}\Z")]
+Reference = Annotated[str, Meta(pattern=r"^[!-~]{1,255}\Z")]
 
 
 class ChargeRequest(Struct, frozen=True, forbid_unknown_fields=True):

@@ -135,6 +135,29 @@ async def test_only_a_payment_that_is_paid_accounts_for_a_charge(world: World) -
     assert finding.offenders == ("denied", "stray", "stuck")
 
 
+async def test_amounts_are_compared_where_the_numbers_agree(world: World) -> None:
+    await world.bank_charge("right")
+    await world.payment("right")
+    await world.bank_charge("back", refunded=300)
+    await world.payment("back", "partially_refunded", refunded=300)
+    await world.bank_charge("more")
+    await world.payment("more", captured=999)
+    await world.bank_charge("twice")
+    await world.bank_charge("twice")
+    await world.payment("twice")
+    await world.bank_authorisation("held")
+    assert (await p.amounts_agree(world.evidence())).offenders == ("more",)
+
+
+async def test_amounts_of_a_program_without_partial_captures_are_its_whole_amounts(world: World) -> None:
+    await world.connection.execute("ALTER TABLE payments DROP COLUMN captured_amount, DROP COLUMN refunded_amount")
+    await world.connection.execute(
+        "INSERT INTO payments VALUES (gen_random_uuid(), 'm', 'a', 'tok_a', 1000, 'EUR', 'captured')"
+    )
+    await world.bank_charge("a")
+    assert (await p.amounts_agree(world.evidence())).status is Status.HELD
+
+
 async def test_the_ledger_is_compared_with_itself_and_with_the_payments(world: World) -> None:
     right = await world.payment("right", "partially_refunded", refunded=300)
     await world.ledger(right, "capture", 1000, -970, -30)

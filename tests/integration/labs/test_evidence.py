@@ -16,6 +16,7 @@ from labs.engine.cleanup import drop, new_prefix
 from labs.engine.clock import RunClock
 from labs.engine.evidence import StoreEvidence, Stores
 from labs.engine.model import EvidenceError, NotApplicableError, Variant, VariantRole
+from labs.invariants.payments import ledger_balances
 from tests.servers import KafkaServer, PostgresServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -144,3 +145,18 @@ async def test_what_could_not_be_dropped_is_said(stores: Stores) -> None:
 
 async def _databases(connection: asyncpg.Connection) -> set[str]:
     return {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
+
+
+LEDGER = """
+CREATE TABLE payments (id uuid PRIMARY KEY, reference text, status text, captured_amount bigint, refunded_amount bigint);
+CREATE TABLE ledger_transactions (id uuid PRIMARY KEY, payment_id uuid, kind text);
+CREATE TABLE ledger_entries (transaction_id uuid, account text, amount bigint, currency text);
+INSERT INTO payments VALUES (gen_random_uuid(), 'failed', 'failed', 0, 0), (gen_random_uuid(), 'unbooked', 'captured', 0, 0)
+"""
+
+
+async def test_a_captured_payment_that_the_ledger_has_never_heard_of_is_an_offender(evidence: StoreEvidence) -> None:
+    connection = await evidence.stores.connect(f"{evidence.prefix}payments")
+    await connection.execute(LEDGER)
+    await connection.close()
+    assert (await ledger_balances(evidence)).offenders == ("unbooked",)

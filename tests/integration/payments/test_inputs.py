@@ -66,6 +66,7 @@ WRONG_BODIES = [
     ({"reference": "x" * 201}, "invalid_request"),
     ({"reference": "a\x00b"}, "invalid_request"),
     ({"reference": "a\nb"}, "invalid_request"),
+    ({"reference": "a\n"}, "invalid_request"),
     ({"reference": ["a"]}, "invalid_request"),
     ({"capture": "sometimes"}, "invalid_request"),
     ({"description": "x" * 501}, "invalid_request"),

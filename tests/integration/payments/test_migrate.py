@@ -36,8 +36,18 @@ async def test_four_at_once_on_two_databases_all_succeed_and_again_afterwards(po
 
 async def test_outside_the_lab_there_are_no_demo_merchants(postgres_server: PostgresServer) -> None:
     stack = Stack(postgres_server)
-    assert (await migrate(stack, LAB_PROFILE="0"))[0] == 0
-    assert not await stack.sql("SELECT 1 FROM merchants")
+    url = postgres_server.url(stack.database, "payments_app", "of-our-own")
+    try:
+        assert (await migrate(stack, LAB_PROFILE="0", PAYMENTS_DATABASE_URL=url))[0] == 0
+        assert not await stack.sql("SELECT 1 FROM merchants")
+    finally:
+        await migrate(stack)  # the role and its password belong to the whole server
+
+
+async def test_the_migration_sets_no_default_password_outside_the_lab(postgres_server: PostgresServer) -> None:
+    code, output = await migrate(Stack(postgres_server), LAB_PROFILE="0")
+    assert code == 1
+    assert "PAYMENTS_DATABASE_URL holds a default of the lab" in output
 
 
 @pytest.mark.parametrize(

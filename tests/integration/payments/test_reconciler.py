@@ -119,6 +119,34 @@ async def test_a_later_version_of_the_days_file_clears_what_it_no_longer_shows(s
             await reconciler.compare(day, b"\xff", datetime.now(UTC))
 
 
+async def test_what_the_bank_leaves_out_is_found_although_its_file_stays_the_same(stack: Stack) -> None:
+    await stack.start("bank")
+    await stack.start("api")
+    await stack.behave("settlement_mistakes", missing=1)
+    day = datetime.now(UTC).date()
+    async with reconciling(stack) as reconciler:
+        empty = await settlement(stack, day)
+        assert (await reconciler.compare(day, empty, datetime.now(UTC))).findings == ()
+        await paid(stack, 1)
+        assert await settlement(stack, day) == empty
+        await reconciler.compare(day, empty, datetime.now(UTC))
+        assert await findings(stack) == {"missing_there": 2}
+        assert not (await reconciler.compare(day, empty, datetime.now(UTC))).new
+
+
+async def test_a_mistake_that_the_bank_takes_back_is_cleared_by_the_file_it_had_before(stack: Stack) -> None:
+    await stack.start("bank")
+    await stack.start("api")
+    await paid(stack, 3)
+    day = datetime.now(UTC).date()
+    async with reconciling(stack) as reconciler:
+        honest = await settlement(stack, day)
+        wrong = honest.replace(b",1000,", b",1001,")
+        for content, expected in ((honest, {}), (wrong, {"amount": 3}), (honest, {}), (wrong, {"amount": 3})):
+            assert (await reconciler.compare(day, content, datetime.now(UTC))).new
+            assert await findings(stack) == expected
+
+
 async def test_the_process_compares_todays_file_by_itself(stack: Stack) -> None:
     await stack.start("bank")
     await stack.start("api")

@@ -7,10 +7,11 @@ import hashlib
 import hmac
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -19,8 +20,9 @@ import pytest
 from services.kit import ids, postgres
 from services.payments import handlers
 from services.payments.app import bank_client
-from services.payments.domain import Operation, OperationKind, Payment, PaymentStatus
-from services.payments.handlers import Context
+from services.payments.bank import Bank
+from services.payments.domain import Operation, OperationKind, Outcome, Payment, PaymentStatus
+from services.payments.handlers import Caller, Context
 from services.payments.resolver import Resolver
 from services.payments.schemas import CreatePayment
 from services.payments.store import NewKey, PaymentStore
@@ -63,6 +65,23 @@ async def begun(context: Context, reference: str) -> tuple[Payment, Operation]:
     key = NewKey(f"key-{reference}", b"f" * 32, now + timedelta(hours=1))
     assert await context.store.begin_payment(payment, operation, key, 0)
     return payment, operation
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """The bank, and what happens between its answer and our commit."""
+
+    bank: Bank
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def execute(self, payment: Payment, operation: Operation) -> Outcome:
+        outcome = await self.bank.execute(payment, operation)
+        await self.meanwhile()
+        return outcome
+
+
+def reference_of(reply: handlers.Reply) -> str:
+    return str(msgspec.json.decode(reply.response.body)["reference"])
 
 
 async def attempt(context: Context, resolver: Resolver) -> bool:
@@ -174,7 +193,7 @@ async def test_the_next_request_goes_on_where_a_dead_one_stopped(stack: Stack) -
     bank = FakeBank()
     async with bank.serve(stack.ports["bank"]), parts(stack) as (context, _, _):
         payment, _ = await begun(context, "dead")
-        caller = handlers.Caller("mer_demo", "key-dead", b"f" * 32)
+        caller = Caller("mer_demo", "key-dead", b"f" * 32)
         wanted = CreatePayment(1000, "EUR", "tok_dead", "dead")
         reply = await handlers.create_payment(context, caller, wanted)
     assert reply.response.status == 201
@@ -226,6 +245,56 @@ async def test_expired_authorisations_are_voided_and_old_keys_forgotten(stack: S
     assert row["status"] == "expired"
     (charge,) = await stack.sql("SELECT status FROM charges", database="bank")
     assert charge["status"] == "voided"
+
+
+async def test_a_sweep_forgets_everything_that_has_expired_however_much_it_is(stack: Stack) -> None:
+    await stack.sql(
+        """INSERT INTO idempotency_keys (merchant_id, key, fingerprint, payment_id, operation_id, created_at, expires_at)
+           SELECT 'mer_demo', 'k' || n, 'f', gen_random_uuid(), gen_random_uuid(), now(), now() - interval '1 hour'
+           FROM generate_series(1, 2500) n"""
+    )
+    await stack.sql(
+        "INSERT INTO bank_events (id, received_at) SELECT 'evt_' || n, now() - interval '2 days' FROM generate_series(1, 2500) n"
+    )
+    async with parts(stack) as (_, resolver, _):
+        await resolver.sweep()
+    assert not await stack.sql("SELECT 1 FROM idempotency_keys")
+    assert not await stack.sql("SELECT 1 FROM bank_events")
+
+
+async def test_an_authorisation_whose_time_is_over_is_not_captured_even_before_the_sweep(stack: Stack) -> None:
+    await stack.start("bank")
+    await stack.start("api")
+    made = await stack.pay("late", capture="manual")
+    where = f"/v1/payments/{made.json['id']}"
+    await stack.sql("UPDATE payments SET expires_at = now() - interval '1 second'")
+    answer = await stack.request("POST", f"{where}/capture", key="capture")
+    assert (answer.status, answer.json["type"]) == (409, "urn:lab:illegal_state")
+    assert (await stack.request("POST", f"{where}/void", key="void")).status == 200
+
+
+async def test_a_key_that_another_request_took_over_after_its_expiry_does_not_give_that_ones_answer(
+    stack: Stack,
+) -> None:
+    bank = FakeBank()
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, _, clock):
+        caller = Caller("mer_demo", "shared", b"f" * 32)
+
+        def wanted(reference: str) -> CreatePayment:
+            return CreatePayment(1000, "EUR", f"tok_{reference}", reference)
+
+        seconds: list[handlers.Reply] = []
+
+        async def reuse_the_key() -> None:
+            clock.ahead = timedelta(hours=context.settings.key_lifetime_hours + 1)
+            seconds.append(await handlers.create_payment(context, caller, wanted("second")))
+
+        slow = replace(context, bank=cast("Bank", Overtaken(context.bank, reuse_the_key)))
+        first = await handlers.create_payment(slow, caller, wanted("first"))
+    assert [(each.response.status, reference_of(each)) for each in (first, *seconds)] == [
+        (201, "first"),
+        (201, "second"),
+    ]
 
 
 @pytest.mark.slow

@@ -49,6 +49,22 @@ async def test_a_charge_needs_a_payment_that_says_so() -> None:
     assert (await p.no_charge_without_payment(wrong)).offenders == ("b", "c")
 
 
+async def test_bank_and_payments_must_agree_on_the_money() -> None:
+    bank = rows(
+        {"source": "tok_a", "currency": "EUR", "charges": 1, "amount": 100},
+        {"source": "tok_b", "currency": "EUR", "charges": 1, "amount": 101},
+        {"source": "tok_c", "currency": "USD", "charges": 1, "amount": 100},
+        {"source": "tok_twice", "currency": "EUR", "charges": 2, "amount": 200},
+    )
+    here = rows(
+        *({"source": f"tok_{key}", "currency": "EUR", "payments": 1, "amount": 100} for key in ("a", "b", "c", "twice"))
+    )
+    wrong = ListedEvidence({p.MONEY_AT_THE_BANK: bank, p.MONEY_HERE: here})
+    assert (await p.amounts_agree(wrong)).offenders == ("b", "c")
+    right = ListedEvidence({p.MONEY_AT_THE_BANK: bank[:1], p.MONEY_HERE: here[:1]})
+    assert (await p.amounts_agree(right)).status is Status.HELD
+
+
 async def test_a_client_told_failed_must_not_stay_charged() -> None:
     history = (operation("a", FAIL), operation("b", OK), operation("c", UNKNOWN))
     right = ListedEvidence({p.CHARGES_PER_SOURCE: charges(b=1, c=1)}, history)

@@ -19,12 +19,12 @@ from labs.engine.cleanup import PREFIX, new_prefix
 from labs.engine.clock import RunClock
 from labs.engine.discover import NoSuchLabError, labs
 from labs.engine.display import Tick, line
-from labs.engine.files import FILES, schema_path, schema_text
-from labs.engine.folder import create, last_verdict, link_latest
+from labs.engine.files import FILES, VariantVerdict, VerdictFile, schema_path, schema_text
+from labs.engine.folder import create, last_verdict, link_latest, told
 from labs.engine.generator_check import generator_problem
 from labs.engine.load import HistoryRecord, PhaseStart, Tail, to_operations
 from labs.engine.lock import one_lab
-from labs.engine.model import FaultRecord, Operation, Outcome, Phase, Receipt, Window, at
+from labs.engine.model import FaultRecord, Operation, Outcome, Phase, Receipt, VariantRole, Verdict, Window, at
 from labs.engine.prompt import prediction
 from labs.engine.schedule import end_of, scaled, unproven
 from labs.engine.steady import latency_of
@@ -188,6 +188,17 @@ def test_run_folders_do_not_collide_and_latest_points_at_the_finished_one(tmp_pa
     found = last_verdict(tmp_path, "week02-day2")
     assert found is not None
     assert found.verdict.value == "pass"
+
+
+def test_the_verdict_of_one_variant_alone_is_not_told_as_the_verdict_of_the_lab() -> None:
+    (lab,) = labs(2, 2)
+    part = VariantVerdict(
+        role=VariantRole.NAIVE, verdict=Verdict.FAIL, invariants={}, latency_ms=None, recovery_seconds=None
+    )
+    common = {"lab": lab.name, "verdict": Verdict.PASS, "reasons": [], "metrics": {}, "scenarios": {}}
+    alone = VerdictFile(variants={"naive": part}, **common)  # type: ignore[arg-type]  # as named above
+    both = VerdictFile(variants={"naive": part, "engineered": part}, **common)  # type: ignore[arg-type]
+    assert (told(lab, alone), told(lab, both)) == ("pass of naive alone", "pass")
 
 
 def test_an_offender_is_found_by_key_client_id_or_what_the_client_was_shown() -> None:

@@ -129,3 +129,11 @@ def test_a_pass_is_never_given_while_anything_speaks_against_it(
     clean = of_naive.count >= 5 and first == second == HELD and not doubts and not more
     assert (judgement.verdict is Verdict.PASS) == clean
     assert bool(judgement.reasons) != clean
+
+
+def test_a_learners_own_variant_may_lack_tables_but_not_all_that_is_asked_of_it() -> None:
+    lacking = Finding.not_applicable("no table ledger_entries")
+    yours = replace(engineered(other=lacking), may_lack=True)
+    assert judge_trial(yours).verdict is Verdict.PASS
+    assert judge_trial(replace(yours, findings={"once": lacking, "other": lacking})).verdict is Verdict.UNKNOWN
+    assert judge_trial(replace(yours, findings={"once": broken(), "other": lacking})).verdict is Verdict.FAIL

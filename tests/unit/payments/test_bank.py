@@ -24,8 +24,12 @@ SECRET = b"secret"
         (200, b'{"reference":"r","status":"cancelled","kind":"cancelled"}', Refused(CANCELLED)),
         (409, b'{"type":"urn:bank:reference_cancelled"}', Refused(CANCELLED)),
         (409, b'{"type":"urn:bank:reference_conflict"}', Unknown("unexpected_status")),
-        (422, b"", Refused(REJECTED)),
-        (404, b"", Refused(REJECTED)),
+        (422, b'{"type":"urn:bank:invalid_request"}', Refused(REJECTED)),
+        (404, b'{"type":"urn:bank:not_found"}', Refused(REJECTED)),
+        (400, b"Invalid HTTP request received.", Unknown("unexpected_status")),
+        (404, b"<h1>nginx</h1>", Unknown("not_found")),
+        (404, b'{"type":"urn:lab:no_such_route"}', Unknown("not_found")),
+        (422, b"", Unknown("unexpected_status")),
         (401, b"", Unknown("unexpected_status")),
         (500, b"", Unknown("server_error")),
         (503, b"", Unknown("server_error")),
@@ -34,6 +38,8 @@ SECRET = b"secret"
         (200, b"\xff", Unknown("garbled")),
         (201, b'{"id":"","status":"captured"}', Unknown("garbled")),
         (201, b'{"id":"ch_1","status":"pending"}', Unknown("garbled")),
+        (200, b'{"x":' + b"[" * 100_000, Unknown("garbled")),
+        (409, b'{"x":' + b"[" * 100_000, Unknown("unexpected_status")),
     ],
 )
 def test_an_answer_is_final_only_if_it_surely_is(status: int, body: bytes, outcome: Outcome) -> None:
@@ -43,6 +49,7 @@ def test_an_answer_is_final_only_if_it_surely_is(status: int, body: bytes, outco
 def test_a_rate_limit_says_when_to_come_back() -> None:
     assert interpret(429, b"", "7", method="POST") == Unknown("rate_limited", 7.0)
     assert interpret(429, b"", "soon", method="POST") == Unknown("rate_limited", None)
+    assert interpret(429, b"", "\u00b2", method="POST") == Unknown("rate_limited", None)
     assert interpret(429, b"", "9999", method="POST") == Unknown("rate_limited", 60.0)
 
 

@@ -46,7 +46,7 @@ def operation(kind: OperationKind, amount: int, *, expiring: bool = False) -> Op
 
 
 def after(start: Payment, kind: OperationKind, amount: int | None = None, final: Final = DONE, **more: bool) -> Payment:
-    return settle(start, operation(kind, begin(start, kind, amount), **more), final, NOW).payment
+    return settle(start, operation(kind, begin(start, kind, amount, NOW), **more), final, NOW).payment
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_a_partial_capture_is_the_only_capture() -> None:
     captured = after(after(payment(automatic=False), OperationKind.AUTHORISE), OperationKind.CAPTURE, 300)
     assert captured.captured_amount == 300
     with pytest.raises(IllegalState):
-        begin(captured, OperationKind.CAPTURE, 100)
+        begin(captured, OperationKind.CAPTURE, 100, NOW)
     with pytest.raises(AmountTooLarge) as refused:
-        begin(captured, OperationKind.REFUND, 301)
+        begin(captured, OperationKind.REFUND, 301, NOW)
     assert refused.value.limit == 300
 
 
@@ -154,7 +154,7 @@ def test_no_sequence_of_operations_breaks_the_rules_of_money(
     for kind, amount, accepted, expiring in wanted:
         before = current
         try:
-            asked = begin(current, kind, amount)
+            asked = begin(current, kind, amount, NOW)
         except (IllegalState, AmountTooLarge):
             continue
         doing = replace(operation(kind, asked), expiring=expiring and kind is OperationKind.VOID)
@@ -174,10 +174,10 @@ def test_no_sequence_of_operations_breaks_the_rules_of_money(
 def test_an_operation_begins_and_ends_only_where_it_is_allowed(kind: OperationKind, status: PaymentStatus) -> None:
     start = replace(payment(), status=status, captured_amount=500)
     if status in ALLOWED_IN[kind]:
-        begin(start, kind, 1)
+        begin(start, kind, 1, NOW)
         return
     with pytest.raises(IllegalState):
-        begin(start, kind, 1)
+        begin(start, kind, 1, NOW)
     with pytest.raises(IllegalState):
         settle(start, operation(kind, 1), Done("b"), NOW)
 
@@ -200,7 +200,18 @@ def test_every_card_number_is_noticed_however_it_is_spaced(digits: str, data: st
 
 
 @pytest.mark.parametrize(
-    "source", ["4111 1111 1111 1111", "4111-1111-1111-1111", "4242424242424242", "378282246310005"]
+    "source",
+    [
+        "4111 1111 1111 1111",
+        "4111-1111-1111-1111",
+        "4242424242424242",
+        "378282246310005",
+        "tok_4111.1111.1111.1111",
+        "tok_4111_1111_1111_1111",
+        "tok_tok_4111111111111111",
+        "4111111111111111|12|25|123",
+        "tok_visa-4111111111111111",
+    ],
 )
 def test_known_card_numbers_are_noticed(source: str) -> None:
     assert looks_like_card(source)

@@ -125,6 +125,11 @@ def test_a_file_is_read_with_its_header() -> None:
         (HEAD + "ch_1,op_1,fee,1,EUR,tok,2026-03-05T12:00:00+00:00\r\n", "Line 2"),
         (HEAD + "ch_1,op_1,capture,1,EUR,tok,2026-03-05T12:00:00\r\n", "Line 2"),
         (HEAD + "ch_1,op_1\r\n", "Line 2"),
+        (HEAD + "c" * 200_000 + ",op_1,capture,1,EUR,tok,2026-03-05T12:00:00+00:00\r\n", "Line 2"),
+        ("c" * 200_000, "columns"),
+        (HEAD + "ch_1,op\x00,capture,1,EUR,tok,2026-03-05T12:00:00+00:00\r\n", "Line 2"),
+        (HEAD + "ch_1,op_1,capture,-1,EUR,tok,2026-03-05T12:00:00+00:00\r\n", "Line 2"),
+        (HEAD + "ch_1,op_1,capture,9223372036854775808,EUR,tok,2026-03-05T12:00:00+00:00\r\n", "Line 2"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where(text: str, said: str) -> None:
