@@ -16,7 +16,7 @@ from services.kit import ids, postgres
 from services.payments.domain import OPERATION_PREFIX
 from services.payments.reconciler import Reconciler
 from services.simulators.bank.behaviours import SettlementMistakes
-from services.simulators.bank.settlement import Line, as_csv, settle
+from services.simulators.bank.settlement import HEADER, Line, as_csv, settle
 
 MISTAKES = SettlementMistakes(missing=0.001, extra=0.001, wrong_amount=0.001, duplicate=0.001, seed=42)
 FINDING_OF = {
@@ -50,13 +50,13 @@ async def measure(url: str, *, rows: int) -> ReconciliationFigures:
         now -= timedelta(hours=1)
     at = now - timedelta(minutes=10)
     effects = await _fill(url, rows, at)
-    honest = as_csv(settle(at.date(), effects, SettlementMistakes()).lines).encode()
+    honest = (HEADER + as_csv(settle(at.date(), effects, SettlementMistakes()).lines)).encode()
     settlement = settle(at.date(), effects, MISTAKES)
     async with await postgres.create_pool(url, name="bench-reconciler", statement_timeout_ms=60_000) as pool:
         reconciler = Reconciler(pool)
         alarms = len((await reconciler.compare(at.date(), honest, now)).findings)
         begun, cpu = monotonic(), process_time()
-        result = await reconciler.compare(at.date(), as_csv(settlement.lines).encode(), now)
+        result = await reconciler.compare(at.date(), (HEADER + as_csv(settlement.lines)).encode(), now)
         seconds, cpu_seconds = monotonic() - begun, process_time() - cpu
     expected = Counter(FINDING_OF[each.mistake] for each in settlement.planted)
     found = Counter(each.kind.value for each in result.findings)

@@ -36,7 +36,9 @@ class PaymentsSettings(BaseSettings):
     sweep_seconds: float = Field(default=30, gt=0, le=3600, description="Pause between sweeps of what has expired")
     relay_poll_seconds: float = Field(default=0.05, gt=0, le=5, description="Pause of an idle relay")
     relay_batch: int = Field(default=1000, ge=1, le=10_000)
-    reconciler_interval_seconds: float = Field(default=60, ge=1, le=86_400)
+    reconciler_interval_seconds: float = Field(
+        default=300, ge=1, le=86_400, description="Each round reads the whole day"
+    )
 
     @property
     def lease_seconds(self) -> float:

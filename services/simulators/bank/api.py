@@ -183,16 +183,18 @@ async def settlement_file(request: Request) -> Response:
     found = context.switches.parameters("settlement_mistakes", SettlementMistakes)
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     since = start - timedelta(days=1) if found else start
+    mistakes = found[1] if found else SettlementMistakes()
+    text = [settlement.HEADER]
     try:
-        rows = await store.settled_between(context.pool, since, start + timedelta(days=1))
+        async for rows in store.settled_between(context.pool, since, start + timedelta(days=1)):
+            settled = settlement.settle(day, (settlement.Line(*row) for row in rows), mistakes)
+            text.append(settlement.as_csv(settled.lines))
+            if found:
+                for planted in settled.planted:
+                    found[0].note_once(f"{planted.mistake}:{planted.charge_id}")
     except DATABASE_ERRORS as error:
         raise context.call(request).failed(error) from None
-    lines = [settlement.Line(*row) for row in rows]
-    settled = settlement.settle(day, lines, found[1] if found else SettlementMistakes())
-    if found:
-        for planted in settled.planted:
-            found[0].note_once(f"{planted.mistake}:{planted.charge_id}")
-    return Response(settlement.as_csv(settled.lines), media_type="text/csv; charset=utf-8")
+    return Response("".join(text), media_type="text/csv; charset=utf-8")
 
 
 def _day(name: str) -> date:

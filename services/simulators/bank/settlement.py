@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime
 from services.simulators.bank.behaviours import SettlementMistakes, draw
 
 COLUMNS = ("charge_id", "reference", "kind", "amount", "currency", "source", "settled_at")
+HEADER = ",".join(COLUMNS) + "\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,9 @@ def _written(line: Line, mistake: str | None) -> Iterator[Line]:
 
 
 def as_csv(lines: Iterable[Line]) -> str:
-    """RFC 4180 with a header; times are ISO 8601 UTC, a missing reference is empty."""
+    """RFC 4180 without the header; times are ISO 8601 UTC, a missing reference is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
     writer.writerows(
         (
             line.charge_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -15,6 +15,8 @@ from services.simulators.bank.domain import Charge, ChargeStatus, Decision, Kind
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
+PORTION = 500
+"""Rows of the settlement file read at a time."""
 SCHEMA_LOCK = 0x62616E6B
 """Advisory lock of those who create the schema; any number that nobody else uses."""
 
@@ -257,12 +259,15 @@ class OperationBook:
         )
 
 
-async def settled_between(pool: Pool, start: datetime, end: datetime) -> Sequence[asyncpg.Record]:
-    """Captures and refunds of [start, end) in the order they happened."""
-    return await pool.fetch(
-        "SELECT e.id, e.charge_id, e.reference, e.kind, e.amount, c.currency, c.source, e.at"
-        " FROM effects e JOIN charges c ON c.id = e.charge_id"
-        " WHERE e.kind IN ('capture', 'refund') AND e.at >= $1 AND e.at < $2 ORDER BY e.id",
-        start,
-        end,
-    )
+async def settled_between(pool: Pool, start: datetime, end: datetime) -> AsyncIterator[list[asyncpg.Record]]:
+    """Captures and refunds of [start, end) in the order they happened, in portions: charges go on between them."""
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        cursor = await connection.cursor(
+            "SELECT e.id, e.charge_id, e.reference, e.kind, e.amount, c.currency, c.source, e.at"
+            " FROM effects e JOIN charges c ON c.id = e.charge_id"
+            " WHERE e.kind IN ('capture', 'refund') AND e.at >= $1 AND e.at < $2 ORDER BY e.id",
+            start,
+            end,
+        )
+        while rows := await cursor.fetch(PORTION):
+            yield rows

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from services.simulators.bank.behaviours import SettlementMistakes
-from services.simulators.bank.settlement import Line, as_csv, settle
+from services.simulators.bank.settlement import HEADER, Line, as_csv, settle
 
 DAY = date(2026, 3, 2)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ def test_a_line_belongs_to_its_utc_day() -> None:
 
 
 def test_the_file_is_csv_with_a_header_and_empty_references() -> None:
-    text = as_csv([replace(LINES[0], reference=None)])
+    text = HEADER + as_csv([replace(LINES[0], reference=None)])
     assert text == (
         "charge_id,reference,kind,amount,currency,source,settled_at\r\n"
         "ch_0,,capture,1000,EUR,tok_0,2026-03-02T12:00:00+00:00\r\n"
