@@ -38,7 +38,7 @@ async def drop(stores: Stores, *, prefix: str | None = None, keep: str | None = 
                     await connection.execute(f'DROP DATABASE IF EXISTS "{row["datname"]}" WITH (FORCE)', timeout=20)
         finally:
             await connection.close(timeout=5)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
         left.append(f"databases ({type(error).__name__}: {error})")
     admin = AIOKafkaAdminClient(bootstrap_servers=stores.bootstrap, request_timeout_ms=10_000)
     try:

@@ -93,7 +93,13 @@ class StoreEvidence:
                 await connection.close(timeout=5)
         except LACKS as error:
             raise NotApplicableError(f"{self.variant_name} has no such thing: {error}") from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+            TimeoutError,
+        ) as error:
             raise EvidenceError(f"{database} could not be read: {type(error).__name__} {error}".rstrip()) from error
 
     async def topic(self, name: str) -> tuple[TopicRecord, ...]:

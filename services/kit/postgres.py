@@ -65,6 +65,6 @@ async def answers(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
     """A readiness check: one round trip within a second."""
     try:
         await asyncio.wait_for(pool.fetchval("SELECT 1"), 1.0)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
         return False
     return True

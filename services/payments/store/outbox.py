@@ -13,7 +13,7 @@ import asyncpg
 from services.kit import postgres
 from services.payments.store.connection import Pool, connection
 
-DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What any call here raises when the database is away or refuses."""
 
 LOCK = 1_886_351_993

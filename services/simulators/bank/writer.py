@@ -73,7 +73,7 @@ class ChargeWriter:
             metrics.BATCH.observe(len(batch))
         try:
             executed = await write_charges(self._pool, [new for new, _ in batch], lines)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
             for _, written in batch:
                 if not written.done():
                     written.set_exception(WriteFailedError())
