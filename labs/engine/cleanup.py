@@ -6,11 +6,10 @@ import re
 import secrets
 import string
 
-import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from labs.engine.evidence import Stores
+from labs.engine.evidence import DATABASE_ERRORS, Stores
 
 ALPHABET = string.ascii_lowercase + string.digits
 PREFIX = re.compile(r"^lab[a-z0-9]{5}_")
@@ -38,7 +37,7 @@ async def drop(stores: Stores, *, prefix: str | None = None, keep: str | None = 
                     await connection.execute(f'DROP DATABASE IF EXISTS "{row["datname"]}" WITH (FORCE)', timeout=20)
         finally:
             await connection.close(timeout=5)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+    except DATABASE_ERRORS as error:
         left.append(f"databases ({type(error).__name__}: {error})")
     admin = AIOKafkaAdminClient(bootstrap_servers=stores.bootstrap, request_timeout_ms=10_000)
     try:

@@ -27,6 +27,8 @@ from labs.engine.model import (
 
 SQL_SECONDS = 30.0
 TOPIC_SECONDS = 30.0
+DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""As in services/kit/postgres.py: the engine shares no code with what it judges."""
 LACKS = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidCatalogNameError)
 
 
@@ -93,13 +95,7 @@ class StoreEvidence:
                 await connection.close(timeout=5)
         except LACKS as error:
             raise NotApplicableError(f"{self.variant_name} has no such thing: {error}") from error
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except DATABASE_ERRORS as error:
             raise EvidenceError(f"{database} could not be read: {type(error).__name__} {error}".rstrip()) from error
 
     async def topic(self, name: str) -> tuple[TopicRecord, ...]:

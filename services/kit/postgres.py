@@ -9,6 +9,13 @@ import asyncpg
 
 log = logging.getLogger(__name__)
 
+DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""All that a call raises when the database is away or refuses.
+
+InternalClientError is no InterfaceError: asyncpg raises it for a query begun between the server's FATAL and the end of the
+connection.
+"""
+
 CONNECT_SECONDS = 5.0
 """Bound on one attempt to connect."""
 
@@ -65,6 +72,6 @@ async def answers(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
     """A readiness check: one round trip within a second."""
     try:
         await asyncio.wait_for(pool.fetchval("SELECT 1"), 1.0)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
+    except DATABASE_ERRORS:
         return False
     return True

@@ -27,7 +27,7 @@ from services.patterns.outbox import first_of_each
 from services.payments import failpoints, metrics
 from services.payments.schemas import PREFIX
 from services.payments.settings import PaymentsSettings
-from services.payments.store import DATABASE_ERRORS, Outbox, OutboxRow, StoreUnavailable, lag, open_outbox
+from services.payments.store import Outbox, OutboxRow, StoreUnavailable, lag, open_outbox
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Relay:
                 try:
                     async with open_outbox(self.settings.database_url.get_secret_value()) as outbox:
                         await self._work(outbox)
-                except DATABASE_ERRORS as error:
+                except postgres.DATABASE_ERRORS as error:
                     log.warning("the database is away", extra={"error": type(error).__name__})
                 finally:
                     self.database_ok = self.active = False

@@ -1,7 +1,7 @@
 """All SQL of the service (but the schema, which is in migrations), and the mapping of the database's errors."""
 
 from services.payments.store.connection import Connection, Pool, StoreUnavailable, connection
-from services.payments.store.outbox import DATABASE_ERRORS, Outbox, OutboxRow, lag, open_outbox
+from services.payments.store.outbox import Outbox, OutboxRow, lag, open_outbox
 from services.payments.store.payments import (
     BEGIN_PAYMENT,
     FINISH,
@@ -20,7 +20,6 @@ from services.payments.store.reconciliation import ReconciliationStore
 
 __all__ = [
     "BEGIN_PAYMENT",
-    "DATABASE_ERRORS",
     "FINISH",
     "Claim",
     "Connection",

@@ -13,9 +13,6 @@ import asyncpg
 from services.kit import postgres
 from services.payments.store.connection import Pool, connection
 
-DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What any call here raises when the database is away or refuses."""
-
 LOCK = 1_886_351_993
 
 _TAKE = """
@@ -46,7 +43,7 @@ class OutboxRow:
 
 
 class Outbox:
-    """What is unpublished. Raises DATABASE_ERRORS."""
+    """What is unpublished. Raises postgres.DATABASE_ERRORS."""
 
     def __init__(self, db: asyncpg.Connection[asyncpg.Record]) -> None:
         self._db = db

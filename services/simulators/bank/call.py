@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.kit import postgres
 from services.kit.clock import Clock
 from services.kit.errors import Problem, Unavailable
 from services.simulators.bank import metrics
@@ -19,15 +19,7 @@ from services.simulators.bank.writer import ChargeWriter, QueueFullError, WriteF
 
 log = logging.getLogger(__name__)
 
-DATABASE_ERRORS = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    TimeoutError,
-    QueueFullError,
-    WriteFailedError,
-)
+DATABASE_ERRORS = (*postgres.DATABASE_ERRORS, QueueFullError, WriteFailedError)
 
 
 class Call:

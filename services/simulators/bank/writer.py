@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-import asyncpg
-
+from services.kit import postgres
 from services.simulators.bank import metrics
 from services.simulators.bank.store import NewCharge, Pool, RequestLine, write_charges
 
@@ -73,7 +72,7 @@ class ChargeWriter:
             metrics.BATCH.observe(len(batch))
         try:
             executed = await write_charges(self._pool, [new for new, _ in batch], lines)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError):
+        except postgres.DATABASE_ERRORS:
             for _, written in batch:
                 if not written.done():
                     written.set_exception(WriteFailedError())
