@@ -8,62 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 from statistics import median
 
 import asyncpg
 import uvloop
 from pydantic import SecretStr
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks import client, pgbench, reconciliation
-from benchmarks.reconciliation import ReconciliationFigures
-from benchmarks.stack import LAB_PREFIX, Usage, machine, say, stack, usage
+from benchmarks.figures.payments import PaymentsFigures
+from benchmarks.stack import LAB_PREFIX, Usage, say, stack, usage
 from infra.runtime import Runtime
 from services.payments import migrate
 from services.payments import store as payments_store
 from services.payments.settings import MigrateSettings
 from services.simulators.bank import store as bank_store
 
-SERVICES = ("postgres", "sim-bank", "payments-api", "payments-relay", "payments-resolver", "payments-reconciler")
+SERVICES = (
+    "postgres",
+    "kafka",
+    "sim-bank",
+    "payments-api",
+    "payments-relay",
+    "payments-resolver",
+    "payments-reconciler",
+)
 PROCESSES = ("payments-api", "payments-relay", "payments-resolver", "payments-reconciler", "sim-bank", "postgres")
 KEY = "lab_demo_merchant_key"
 LIMIT_DATABASE = "limit_payments"
 RECONCILED_DATABASE = "reconciled_payments"
 CLIENTS = 16
 """Connections of pgbench and of the closed loop: both saturate two cores; more only queue."""
-AIM_OF_LIMIT = 0.3
-AIM_P99_MS = 100.0
-AIM_EVENTS_PER_SECOND = 5_000
-OUTPUT = Path(".lab/bench/payments.json")
-
-
-@dataclass(slots=True)
-class Figures:
-    """All that a run found."""
-
-    machine: dict[str, str | int]
-    at: str
-    settings: dict[str, str] = field(default_factory=dict)
-    limit_per_second: list[float] = field(default_factory=list)
-    payments_per_second: list[float] = field(default_factory=list)
-    ratio: float = 0.0
-    p50_ms_at_half: float = 0.0
-    p99_ms_at_half: float = 0.0
-    rate_at_half: float = 0.0
-    cpu_ms_per_payment: dict[str, float] = field(default_factory=dict)
-    memory_mib: dict[str, float] = field(default_factory=dict)
-    charged_once: int = 0
-    relay_events: int = 0
-    relay_events_per_second: float = 0.0
-    reconciliation: ReconciliationFigures | None = None
 
 
 def requests(host: str, port: int, run: str) -> Iterator[bytes]:
@@ -91,15 +68,16 @@ def flow() -> Sequence[pgbench.Statement]:
     begin = pgbench.Statement(
         payments_store.BEGIN_PAYMENT,
         [merchant, key, "decode(repeat('61', 32), 'hex')", payment, operation, "now()", "now() + interval '1 day'",
-         "'ref-' || :n", "'tok_' || :n", "1000", "'EUR'", "true", "NULL", "'op_' || :n", "5"],
+         "'ref-' || :n", "'tok_' || :n", "1000", "'EUR'", "true", "NULL", "'op_' || :n", "5", "NULL",
+         "'{}'"],
     )  # fmt: skip
     one = "ARRAY[{}]::{}[]".format
     bank = pgbench.Statement(
         bank_store.WRITE_CHARGES,
         [one(charge, "text"), one("'op_' || :n", "text"), one("repeat('f', 64)", "text"), one("'tok_' || :n", "text"),
          one("1000", "bigint"), one("'EUR'", "text"), one("'captured'", "text"), one("1000", "bigint"),
-         one("now()", "timestamptz"), one("repeat('a', 200)", "text"), one("NULL", "text"), one("", "timestamptz"),
-         *[one("", "text")] * 5],
+         one("now()", "timestamptz"), one("repeat('a', 200)", "text"), one("NULL", "text"), one("NULL", "smallint"),
+         one("", "timestamptz"), *[one("", "text")] * 5, one("", "smallint")],
     )  # fmt: skip
     finish = pgbench.Statement(
         payments_store.FINISH,
@@ -128,7 +106,7 @@ async def migrated(runtime: Runtime, database: str) -> str:
     return admin
 
 
-async def measure_reconciler(runtime: Runtime, figures: Figures, *, rows: int) -> None:
+async def measure_reconciler(runtime: Runtime, figures: PaymentsFigures, *, rows: int) -> None:
     """On a database of its own, filled with `rows` captured payments."""
     found = await reconciliation.measure(await migrated(runtime, RECONCILED_DATABASE), rows=rows)
     figures.reconciliation = found
@@ -172,7 +150,7 @@ async def charged_once(runtime: Runtime) -> int:
     return len(captured)
 
 
-async def measure_saturation(runtime: Runtime, figures: Figures, *, rounds: int, seconds: int) -> None:
+async def measure_saturation(runtime: Runtime, figures: PaymentsFigures, *, rounds: int, seconds: int) -> None:
     """A B A B: the limit and the service in turn, on the same server."""
     host, port = runtime.address("payments-api")
     await client.closed_loop(host, port, requests(host, port, "warm"), connections=CLIENTS, seconds=4)
@@ -199,7 +177,7 @@ async def measure_saturation(runtime: Runtime, figures: Figures, *, rounds: int,
     figures.cpu_ms_per_payment = {name: round(1000 * spent[name] / max(done, 1), 2) for name in PROCESSES}
 
 
-async def measure_half(runtime: Runtime, figures: Figures, *, seconds: int) -> None:
+async def measure_half(runtime: Runtime, figures: PaymentsFigures, *, seconds: int) -> None:
     """Latency from the intended send time at half of saturation."""
     host, port = runtime.address("payments-api")
     rate = median(figures.payments_per_second) / 2
@@ -213,7 +191,7 @@ async def measure_half(runtime: Runtime, figures: Figures, *, seconds: int) -> N
     )
 
 
-async def measure_relay(runtime: Runtime, figures: Figures, *, events: int) -> None:
+async def measure_relay(runtime: Runtime, figures: PaymentsFigures, *, events: int) -> None:
     """With the relay down, copy outbox rows until there are `events`; then start it and time until none is left."""
     await asyncio.to_thread(runtime.stop, "payments-relay")
     connection = await asyncpg.connect(url(runtime, LAB_PREFIX + "payments"))
@@ -240,38 +218,9 @@ async def measure_relay(runtime: Runtime, figures: Figures, *, events: int) -> N
     say(f"relay: {first} events in {seconds:.1f} s = {first / seconds:.0f} events/s")
 
 
-def table(figures: Figures) -> Table:
-    """What a person reads."""
-    shown = Table(title="payments: HTTP to durable and charged", title_justify="left")
-    for column in ("figure", "value", "aim"):
-        shown.add_column(column, justify="left" if column == "figure" else "right")
-    limit, ours = median(figures.limit_per_second), median(figures.payments_per_second)
-    shown.add_row("pgbench, the whole flow's statements and commits", f"{limit:.0f}/s", "")
-    shown.add_row("payments", f"{ours:.0f}/s", "")
-    shown.add_row("ratio to pgbench", f"{figures.ratio:.2f}", f"{AIM_OF_LIMIT}")
-    shown.add_row(f"p50 at half of saturation ({figures.rate_at_half:.0f}/s)", f"{figures.p50_ms_at_half} ms", "")
-    shown.add_row("p99 at half of saturation", f"{figures.p99_ms_at_half} ms", f"< {AIM_P99_MS:.0f} ms")
-    shown.add_row(
-        "relay after an outage", f"{figures.relay_events_per_second:.0f} events/s", f"{AIM_EVENTS_PER_SECOND}"
-    )
-    if found := figures.reconciliation:
-        shown.add_row(f"reconciler, {found.lines} lines", f"{found.seconds} s", "")
-        shown.add_row(
-            f"reconciler, recall of {found.planted} mistakes; false alarms",
-            f"{found.recall:.0%}; {found.false_alarms}",
-            "100%; 0",
-        )
-    for name, milliseconds in figures.cpu_ms_per_payment.items():
-        shown.add_row(f"CPU per payment, {name}", f"{milliseconds:.2f} ms", "")
-    for name, mebibytes in figures.memory_mib.items():
-        shown.add_row(f"memory, {name}", f"{mebibytes:.0f} MiB", "")
-    return shown
-
-
-async def run(runtime: Runtime, *, rounds: int, seconds: int) -> Figures:
+async def run(runtime: Runtime, *, rounds: int, seconds: int) -> PaymentsFigures:
     """All measurements in one run."""
-    figures = Figures(machine=machine(), at=datetime.now(UTC).isoformat(timespec="seconds"))
-    figures.settings = await durability(runtime)
+    figures = PaymentsFigures(settings=await durability(runtime))
     # One database with the tables of both sides, as their own code makes them.
     await bank_store.prepare_database(await migrated(runtime, LIMIT_DATABASE))
     await measure_saturation(runtime, figures, rounds=rounds, seconds=seconds)
@@ -283,16 +232,7 @@ async def run(runtime: Runtime, *, rounds: int, seconds: int) -> Figures:
     return figures
 
 
-def main(*, rounds: int = 3, seconds: int = 10) -> int:
-    """Print a table, write JSON."""
-    with stack((*SERVICES, "kafka")) as runtime:
-        figures = uvloop.run(run(runtime, rounds=rounds, seconds=seconds))
-    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    OUTPUT.write_text(json.dumps(asdict(figures), indent=2) + "\n")
-    Console().print(table(figures))
-    say(f"as JSON: {OUTPUT}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def main(*, rounds: int, seconds: int) -> PaymentsFigures:
+    """Measure everything on a stack of its own."""
+    with stack(SERVICES) as runtime:
+        return uvloop.run(run(runtime, rounds=rounds, seconds=seconds))

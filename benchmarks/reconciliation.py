@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic, process_time
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from benchmarks.figures.payments import ReconciliationFigures
 from services.kit import ids, postgres
 from services.payments.domain import OPERATION_PREFIX
 from services.payments.reconciler import Reconciler
@@ -26,18 +26,6 @@ FINDING_OF = {
     "duplicate": "duplicate",
 }
 MERCHANT = "mer_bench"
-
-
-@dataclass(frozen=True, slots=True)
-class ReconciliationFigures:
-    """`recall`: share of the planted mistakes that were found. `false_alarms`: findings on the honest file, and unplanted ones."""
-
-    lines: int
-    seconds: float
-    cpu_seconds: float
-    planted: int
-    recall: float
-    false_alarms: int
 
 
 async def measure(url: str, *, rows: int) -> ReconciliationFigures:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -20,11 +17,14 @@ LAB_PREFIX = "bench_"
 
 
 @contextmanager
-def stack(services: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[Runtime]:
-    """Start the services on fresh databases; at the end stop everything and delete it, whatever happens."""
+def stack(
+    services: Sequence[str], environment: dict[str, str] | None = None, *, timeout: float = 120.0
+) -> Iterator[Runtime]:
+    """Start the services on fresh databases, within `timeout` s; at the end stop everything and delete it, whatever happens."""
+    projects.remove(PROJECT, say)  # of one that was killed
     runtime = open_runtime(PROJECT, edges=False, progress=say)
     try:
-        runtime.up(services, env={"LAB_PREFIX": LAB_PREFIX} | (environment or {}), progress=say)
+        runtime.up(services, env={"LAB_PREFIX": LAB_PREFIX} | (environment or {}), progress=say, timeout=timeout)
         yield runtime
     finally:
         projects.remove(PROJECT, say)
@@ -61,15 +61,3 @@ def usage(runtime: Runtime, services: Sequence[str]) -> dict[str, Usage]:
                 continue
         found[service] = Usage(cpu, int(memory))
     return found
-
-
-def machine() -> dict[str, str | int]:
-    """What a figure means nothing without."""
-    model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "cpu": model[1] if model else platform.processor(),
-        "cores": psutil.cpu_count() or 0,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }

@@ -97,7 +97,19 @@ class Runtime(Protocol):
         """Freeze every process of the service, verified."""
 
     def resume(self, service: str) -> ProcessIdentity:
-        """Thaw what `pause` froze. Idempotent."""
+        """Thaw what `pause` froze, and what has stopped itself. Idempotent."""
+
+    def stands_still(self, service: str) -> bool:
+        """Whether `pause` froze it or a process of it has stopped itself. What is gone does not stand still."""
+
+    def cut(self, service: str) -> ProcessIdentity:
+        """Take the service off the network: it runs on, reaches nobody and nobody reaches it. Verified; idempotent.
+
+        Only where each service has a network interface of its own (Docker); otherwise a RuntimeProblem that says so.
+        """
+
+    def uncut(self, service: str) -> ProcessIdentity | None:
+        """Put what `cut` took off back under its names; None where the service has not been started. Idempotent."""
 
     def scale(self, service: str, count: int) -> None:
         """Run `count` copies of a service that publishes no port. Copies are named service-2, service-3 ..."""
@@ -125,6 +137,12 @@ class Runtime(Protocol):
 
     def edges(self) -> dict[str, Edge]:
         """The links of x-edges by name."""
+
+    def beside(self, service: str) -> list[str]:
+        """The beginning of a command (a Python of ours follows its arguments) that runs in the service's network.
+
+        It talks on stdin and stdout and ends when stdin is closed.
+        """
 
     def down(self, *, progress: Progress | None = None) -> None:
         """Stop everything of the project in reverse order of start. No process is left behind."""

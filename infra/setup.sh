@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Makes this checkout ready to run: system packages, .venv, Kafka's jars, Toxiproxy. Instant when all is there, safe to
-# interrupt and to run twice at once. Uses apt, pip, Maven and Go as they are configured on this machine.
+# Makes this checkout ready to run: .venv, and unless the lab runs on Docker (infra/choose.py) system packages, Kafka's jars
+# and Toxiproxy. Instant when all is there, safe to interrupt and to run twice at once. Uses apt, pip, Maven and Go as they
+# are configured on this machine.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 root=$PWD
 lab=$root/.lab
 work=$lab/setup
+search_jars=search-$(sha256sum infra/search/pom.xml | cut -c1-12)
+connect_jars=connect-$(sha256sum infra/connect/pom.xml | cut -c1-12)
 kafka_version=$(sed -n 's/.*image: *apache\/kafka:\([0-9.]*\).*/\1/p' docker-compose.yml | head -n 1)
 toxiproxy_version=$(sed -n 's/.*image: .*shopify\/toxiproxy:\([0-9.]*\).*/\1/p' docker-compose.yml | head -n 1)
 toxiproxy_old_go=2.7.0 # the last one that Go 1.19 (Debian 12) builds
@@ -48,13 +51,36 @@ go_command() {
 }
 
 stamp_key() {
-    { sha256sum requirements.lock infra/setup.sh infra/kafka/pom.xml; echo "$root $kafka_version $toxiproxy_version"; } | sha256sum | cut -d' ' -f1
+    { sha256sum requirements.lock infra/setup.sh infra/kafka/pom.xml infra/search/pom.xml infra/connect/pom.xml; echo "$root $kafka_version $toxiproxy_version"; } | sha256sum | cut -d' ' -f1
+}
+
+# What is known of the choice before there is a Python to make it: native, docker, or nothing where an engine answers.
+runtime() {
+    local said=${LAB_RUNTIME:-}
+    [ -n "$said" ] || said=$(sed -n 's/^ *LAB_RUNTIME *= *["'\'']\{0,1\}\([a-z]*\).*/\1/p' .env 2>/dev/null | tail -n 1)
+    [ -n "$said" ] || said=$(sed -n '1s/:.*//p' "$lab/runtime" 2>/dev/null)
+    if [ -z "$said" ] && ! { command -v docker >/dev/null && docker version >/dev/null 2>&1; }; then said=native; fi
+    echo "$said"
+}
+
+python_complete() {
+    [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null && [ "$(cat .venv/.requirements 2>/dev/null)" = "$(sha256sum requirements.lock)" ]
 }
 
 complete() {
+    case $(runtime) in
+        docker) python_complete ;;
+        "") false ;;
+        *) native_complete ;;
+    esac
+}
+
+native_complete() {
     [ "$(cat "$work/stamp" 2>/dev/null)" = "$(stamp_key)" ] && [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null \
-        && [ -d "$lab/jars/kafka-$kafka_version" ] && [ -x "$lab/bin/toxiproxy-server" ] \
-        && command -v redis-server >/dev/null && command -v prometheus >/dev/null && find_postgres
+        && [ -d "$lab/jars/kafka-$kafka_version" ] && [ -d "$lab/jars/$search_jars" ] && [ -d "$lab/jars/$connect_jars" ] && [ -x "$lab/bin/toxiproxy-server" ] \
+        && command -v redis-server >/dev/null && command -v prometheus >/dev/null && find_postgres \
+        && command -v prometheus-alertmanager >/dev/null && command -v prometheus-postgres-exporter >/dev/null \
+        && command -v prometheus-redis-exporter >/dev/null
 }
 
 # --- system packages ------------------------------------------------------------------------------------------------
@@ -100,17 +126,20 @@ apt_install() {
         case $package in
             postgresql) disable_unit postgresql.service ;;
             redis-server) disable_unit redis-server.service ;;
-            prometheus) disable_unit prometheus.service ;;
+            prometheus | prometheus-*) disable_unit "$package.service" ;;
         esac
     done
     start_as_before
 }
 
 missing_packages() {
+    local name
     find_postgres || echo postgresql
     command -v redis-server >/dev/null || echo redis-server
-    command -v prometheus >/dev/null || echo prometheus
-    [ -d "$lab/jars/kafka-$kafka_version" ] || command -v mvn >/dev/null || echo maven
+    for name in prometheus prometheus-alertmanager prometheus-postgres-exporter prometheus-redis-exporter; do
+        command -v "$name" >/dev/null || echo "$name" # package and program have one name
+    done
+    { [ -d "$lab/jars/kafka-$kafka_version" ] && [ -d "$lab/jars/$search_jars" ] && [ -d "$lab/jars/$connect_jars" ]; } || command -v mvn >/dev/null || echo maven
     [ -x "$lab/bin/toxiproxy-server" ] || go_command >/dev/null || echo golang-go
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
@@ -144,12 +173,19 @@ install_python_packages() {
     fi
 }
 
-fetch_kafka_jars() {
-    local target=$lab/jars/kafka-$kafka_version
+fetch_jars() { # one after the other: two Mavens at once would write the same local repository
+    copy_jars infra/kafka/pom.xml "$lab/jars/kafka-$kafka_version" "-Dkafka.version=$kafka_version"
+    copy_jars infra/search/pom.xml "$lab/jars/$search_jars"
+    copy_jars infra/connect/pom.xml "$lab/jars/$connect_jars" "-Dkafka.version=$kafka_version"
+}
+
+copy_jars() { # copy_jars POM FOLDER [OPTION ...]
+    local pom=$1 target=$2
+    shift 2
     [ -d "$target" ] && return 0
     rm -rf "$target.part"
     mkdir -p "$target.part"
-    mvn -B -q -f infra/kafka/pom.xml "-Dkafka.version=$kafka_version" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    mvn -B -q -f "$pom" "$@" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
         -DincludeScope=runtime "-DoutputDirectory=$target.part"
     mv "$target.part" "$target"
 }
@@ -220,12 +256,15 @@ on_interrupt() {
 
 # --------------------------------------------------------------------------------------------------------------------
 
+require_linux() { [ "$(uname -s)" = Linux ] || fail "Without Docker the lab runs on Linux only (Debian 12 or 13, Ubuntu 24.04); this is $(uname -s)."; }
+
 complete && exit 0
-[ "$(uname -s)" = Linux ] || fail "Without Docker the lab runs on Linux only (Debian 12 or 13, Ubuntu 24.04); this is $(uname -s)."
+chosen=$(runtime)
+if [ "$chosen" = native ]; then require_linux; fi
 [ -n "$kafka_version" ] && [ -n "$toxiproxy_version" ] || fail "docker-compose.yml names no version of apache/kafka or of toxiproxy."
 mkdir -p "$work"
 exec 9>"$work/lock"
-if ! flock --nonblock 9; then
+if command -v flock >/dev/null && ! flock --nonblock 9; then
     say "another set-up is at work in this checkout; waiting for it"
     flock 9
     complete && exit 0
@@ -235,7 +274,8 @@ free_mib=$(df -Pm "$root" | awk 'NR == 2 {print $4}')
 [ "$free_mib" -ge 2500 ] || fail "Set-up needs 2.5 GB of free disk at $root; $free_mib MB are free."
 
 first=$(python_packages)
-packages=$(missing_packages)
+packages=
+if [ "$chosen" = native ]; then packages=$(missing_packages); fi
 if [ -n "$first$packages" ]; then require_apt_for $first $packages; fi
 if [ -n "$first" ]; then
     step apt-python "system packages: $(echo $first)" apt_install $first
@@ -243,17 +283,26 @@ if [ -n "$first" ]; then
 fi
 find_python >/dev/null || fail "Python 3.11 or newer is needed; this system offers $(python3 --version 2>/dev/null || echo none)."
 step pip "Python packages into .venv" install_python_packages
+if [ "$chosen" != native ]; then
+    wait_for pip
+    [ -n "$chosen" ] || chosen=$(.venv/bin/python -m infra runtime | tail -n 1)
+    say "runtime: $chosen"
+    if [ "${chosen%%:*}" = docker ]; then say "ready after $((SECONDS - started_at)) s"; exit 0; fi
+    require_linux
+    packages=$(missing_packages)
+    if [ -n "$packages" ]; then require_apt_for $packages; fi
+fi
 if [ -n "$packages" ]; then
     step apt "system packages (1 to 3 minutes): $(echo $packages)" apt_install $packages
     wait_for apt
 fi
-step maven "Kafka $kafka_version jars" fetch_kafka_jars
+step maven "jars of Kafka $kafka_version, Connect and the search engine" fetch_jars
 step go "Toxiproxy $toxiproxy_version from its Go module" build_toxiproxy
-wait_for pip
+if [ -n "${jobs[pip]:-}" ]; then wait_for pip; fi
 wait_for maven
-step warm "start cache for Kafka" .venv/bin/python -m infra.native.warm "$lab" "$kafka_version"
+step warm "start caches for Kafka and the search engine" .venv/bin/python -m infra.native.warm "$lab" "$kafka_version"
 wait_for warm
 wait_for go
 stamp_key >"$work/stamp"
-complete || fail "Set-up finished but something is still missing: postgres, redis-server or prometheus is not where the lab looks for it."
+complete || fail "Set-up finished but something is still missing: postgres, redis-server, prometheus, its alertmanager or an exporter is not where the lab looks for it."
 say "ready after $((SECONDS - started_at)) s"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
-from loadtests.history import Outcome, Shown
+from loadtests.history import AnyShown, Outcome, Shown
 
 ATTEMPTS = 6
 DEADLINE_SECONDS = 15.0
@@ -51,23 +51,25 @@ class Http(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be paid. `key` is the merchant's reference and the idempotency key at once."""
+    """What is to be paid. `key` is the merchant's reference and the idempotency key at once; `about` goes along as metadata."""
 
     key: str
     amount: int
     currency: str
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> str:
         """The request's JSON."""
-        return msgspec.json.encode(
-            {
-                "amount": self.amount,
-                "currency": self.currency,
-                "source": f"tok_{self.key}",
-                "reference": self.key,
-                "capture": "automatic",
-            }
-        ).decode()
+        wanted: dict[str, object] = {
+            "amount": self.amount,
+            "currency": self.currency,
+            "source": f"tok_{self.key}",
+            "reference": self.key,
+            "capture": "automatic",
+        }
+        if self.about:
+            wanted["metadata"] = self.about
+        return msgspec.json.encode(wanted).decode()
 
 
 @dataclass(slots=True)
@@ -94,13 +96,14 @@ class RetryBudget:
 
 @dataclass(slots=True)
 class Ending:
-    """How an operation ended, as far as the client can know."""
+    """How an operation ended, as far as the client can know. `kind`: what it was, where a load has several."""
 
     outcome: Outcome
     attempts: int = 0
     status: int | None = None
     error: str | None = None
-    shown: Shown | None = None
+    shown: AnyShown | None = None
+    kind: str | None = None
 
 
 class _Payment(msgspec.Struct, frozen=True):
@@ -123,8 +126,10 @@ class PaymentClient:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         jitter: random.Random,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self._http = http
+        self._attempts = attempts
         self._authorization = {"Authorization": f"Bearer {api_key}"}
         self._clock = clock
         self._sleep = sleep
@@ -148,7 +153,7 @@ class PaymentClient:
                 self._budget.earn()
                 return _concluded(answer, ending)
             pause = self._pause(answer, ending.attempts)
-            if ending.attempts >= ATTEMPTS or self._clock() + pause >= deadline or not self._budget.take():
+            if ending.attempts >= self._attempts or self._clock() + pause >= deadline or not self._budget.take():
                 ending.error = ending.error or _problem_type(answer)
                 return ending
             self._sleep(pause)

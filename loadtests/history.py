@@ -28,6 +28,51 @@ class Shown(msgspec.Struct, frozen=True):
     state: str
 
 
+class ShownJob(msgspec.Struct, frozen=True):
+    """A scheduled job as the client ordered it, and what the 201 added: its id, and `anchor` from its first instant.
+
+    The nth instant is `anchor` + n `every_seconds`.
+    """
+
+    job: str
+    anchor: str
+    every_seconds: str
+    misfire: str
+    target: str
+
+
+class ShownEvent(msgspec.Struct, frozen=True):
+    """An event that was taken: under which id, of which type, and by which way (`api` or `kafka`)."""
+
+    message: str
+    event_type: str
+    way: str
+
+
+class ShownWrite(msgspec.Struct, frozen=True):
+    """A write of the catalogue, or of a document, that was acknowledged: of which product, at which version."""
+
+    product: str
+    version: str
+
+
+class ShownSearch(msgspec.Struct, frozen=True):
+    """What a query's answer said of itself: its hits, what it went without (separated by spaces), and if it was cached.
+
+    The three are empty without an answer; what was asked is known all the same.
+    """
+
+    hits: str
+    degraded: str
+    cache: str
+    hot: str = ""
+    text: str = ""
+    """What was asked."""
+
+
+AnyShown = Shown | ShownJob | ShownEvent | ShownWrite | ShownSearch
+
+
 class Record(msgspec.Struct, frozen=True):
     """One operation. `sent_at` is None if it was never sent, `done_at` if it was still in flight at the end."""
 
@@ -41,11 +86,11 @@ class Record(msgspec.Struct, frozen=True):
     status: int | None
     outcome: Outcome
     error: str | None
-    result: Shown | None
+    result: AnyShown | None
 
 
 class Live(msgspec.Struct, frozen=True):
-    """The last second. `lag` is sent - intended: how late the generator itself was."""
+    """The last second. `lag` is sent - intended: how late the generator itself was; `cores` what it used of one core."""
 
     at: float
     sent: int
@@ -57,6 +102,7 @@ class Live(msgspec.Struct, frozen=True):
     p50_ms: float | None
     p99_ms: float | None
     lag_p99_ms: float | None
+    cores: float | None = None
 
 
 def percentile(values: list[float], share: float) -> float | None:
@@ -79,6 +125,7 @@ class History:
         self._lags: list[float] = []
         self._latencies: list[float] = []
         self._counts = dict.fromkeys(Outcome, 0)
+        self._ticked_at, self._cpu_seconds = time.monotonic(), time.process_time()
 
     def sent(self, intended_at: float, sent_at: float) -> None:
         """An operation has left."""
@@ -107,6 +154,7 @@ class History:
             p50_ms=_milliseconds(percentile(self._latencies, 0.50)),
             p99_ms=_milliseconds(percentile(self._latencies, 0.99)),
             lag_p99_ms=_milliseconds(percentile(self._lags, 0.99)),
+            cores=self._cores(),
         )
         self._lags, self._latencies, self._counts = [], [], dict.fromkeys(Outcome, 0)
         if self._live is not None:
@@ -115,6 +163,13 @@ class History:
         if self._history is not None:
             self._history.flush()
         return line
+
+    def _cores(self) -> float | None:
+        """Share of one core that this process used since the last tick."""
+        before, used_before = self._ticked_at, self._cpu_seconds
+        self._ticked_at, self._cpu_seconds = time.monotonic(), time.process_time()
+        elapsed = self._ticked_at - before
+        return round((self._cpu_seconds - used_before) / elapsed, 3) if elapsed > 0 else None
 
     def close(self) -> None:
         """Idempotent."""

@@ -30,12 +30,15 @@ class Arrival:
     intended_at: float
 
 
-def schedule(rate: float, seed: int) -> Iterator[float]:
-    """Seconds from the start to each arrival: exponential gaps of mean 1 / rate (a Poisson process), without end."""
+def schedule(rate: float, seed: int, times: Callable[[], float] = lambda: 1.0) -> Iterator[float]:
+    """Seconds from the start to each arrival: exponential gaps of mean 1 / rate (a Poisson process), without end.
+
+    `times` multiplies the rate; it is asked before each gap, so that a load may grow while it lasts.
+    """
     gaps = random.Random(seed)
     at = 0.0
     while True:
-        at += gaps.expovariate(rate)
+        at += gaps.expovariate(rate) / times()
         yield at
 
 
@@ -51,6 +54,7 @@ class OpenModel:
         max_in_flight: int,
         operate: Callable[[Arrival], None],
         refuse: Callable[[Arrival], None],
+        times: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._rate = rate
         self._seed = seed
@@ -58,6 +62,7 @@ class OpenModel:
         self._max_in_flight = max_in_flight
         self._operate = operate
         self._refuse = refuse
+        self._times = times
         self._running = Group()
         self._stopped = Event()
 
@@ -69,7 +74,7 @@ class OpenModel:
     def run(self) -> None:
         """Dispatch until `seconds` are over or `stop` is called; does not wait for what is in flight."""
         started = time.monotonic() + LEAD_SECONDS
-        for number, offset in zip(count(), schedule(self._rate, self._seed), strict=False):
+        for number, offset in zip(count(), schedule(self._rate, self._seed, self._times), strict=False):
             if offset > self._seconds:
                 self._stopped.wait(max(0.0, started + self._seconds - time.monotonic()))
                 return

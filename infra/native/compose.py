@@ -25,7 +25,8 @@ STARTED = "service_started"
 _TOP = {"name", "services", "volumes"}
 _SERVICE = {
     "image", "build", "profiles", "command", "environment", "ports", "volumes", "healthcheck", "depends_on",
-    "mem_limit", "pids_limit", "restart", "stop_signal", "stop_grace_period",
+    "mem_limit", "pids_limit", "init", "restart", "stop_signal", "stop_grace_period", "extra_hosts",
+    "user", "read_only", "cap_drop", "security_opt", "tmpfs",
 }  # fmt: skip
 _HEALTH = {"test", "interval", "timeout", "retries", "start_period"}
 _EDGE = {"listen", "upstream"}
@@ -64,7 +65,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service with every reference resolved. `memory_limit` in bytes, `stop_grace` in seconds."""
+    """One service with every reference resolved. `memory_limit` in bytes, `stop_grace` in seconds.
+
+    `builds`: its image is one that the file builds, by this service or by another.
+    """
 
     name: str
     image: str
@@ -83,9 +87,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
+    """`builders`: for each image that the file builds, the first service that does."""
+
     name: str
     services: Mapping[str, Service]
     edges: Mapping[str, Edge]
+    builders: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def in_profile(self, profile: str) -> list[str]:
@@ -146,11 +153,16 @@ class ComposeFile:
         for key in top:
             if key not in _TOP and not key.startswith("x-"):
                 raise _unsupported(key, "the top level")
-        services = {name: _service(name, body) for name, body in _mapping(top.get("services"), "services").items()}
+        bodies = {
+            name: _mapping(body, f"services.{name}") for name, body in _mapping(top.get("services"), "services").items()
+        }
+        builders = {str(body.get("image", "")): name for name, body in reversed(bodies.items()) if "build" in body}
+        services = {name: _service(name, body, builders) for name, body in bodies.items()}
         stack = Stack(
             name=_text(top.get("name", "lab"), "name"),
             services=services,
             edges=_edges(top.get("x-edges")),
+            builders=tuple(builders.values()),
             variables=dict(variables.resolved),
         )
         for service in services.values():
@@ -231,18 +243,18 @@ def _known(body: Mapping[str, object], allowed: set[str], where: str) -> None:
             raise _unsupported(key, where)
 
 
-def _service(name: str, node: object) -> Service:
+def _service(name: str, body: Mapping[str, object], built: Mapping[str, str]) -> Service:
     where = f"services.{name}"
-    body = _mapping(node, where)
     _known(body, _SERVICE, where)
     if str(body.get("restart", "no")) not in {"no", "False"}:
         raise _unsupported(f"restart: {body['restart']}", where)
+    image = _text(body.get("image", ""), f"{where}.image")
     grace = body.get("stop_grace_period")
     limit = body.get("mem_limit")
     return Service(
         name=name,
-        image=_text(body.get("image", ""), f"{where}.image"),
-        builds="build" in body,
+        image=image,
+        builds="build" in body or image in built,
         command=_command(body.get("command"), f"{where}.command"),
         environment=_environment(body.get("environment"), f"{where}.environment"),
         ports=tuple(_port(item, f"{where}.ports") for item in _items(body.get("ports"), f"{where}.ports")),

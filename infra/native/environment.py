@@ -1,4 +1,4 @@
-"""Which values `${NAME}` gets in a project: .env, the shell, then the native overlay. The overlay is never written down."""
+"""Which values `${NAME}` gets in a project: .env, the shell, then the runtime's overlay. The overlay is never written down."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from infra.native.compose import ComposeFile, Stack, read_env_file
 from infra.native.layout import Layout
 from infra.native.recipes.base import LOOPBACK
 from infra.runtime import Edge, RuntimeProblem
 
+TOXIPROXY = "toxiproxy"
 _PORT_NAME = re.compile(r"(^|_)PORT(_|$)")
 
 
@@ -23,15 +25,18 @@ class ProjectFile:
         self._layout = layout
         self._stacks: dict[tuple[tuple[str, str], ...], Stack] = {}
         self._base: dict[str, str] = {}
+        self._listen_host = LOOPBACK if layout.runtime == "native" else TOXIPROXY
         self.configure(port_offset=port_offset, edges=edges)
 
     def configure(self, *, port_offset: int, edges: bool) -> None:
         """Raises RuntimeProblem for a file outside the supported subset."""
-        given = {**read_env_file(self._layout.root / ".env"), **os.environ}
+        given = given_values(self._layout.root)
         require_port_numbers({name: given[name] for name in self._file.references() if name in given})
         plain = self._file.resolve(given)
-        overlay = {name: LOOPBACK for name in plain.variables if name.endswith("_HOST")}
-        overlay |= {"BIND_HOST": LOOPBACK, "LAB_CONFIG": str(self._layout.config)}
+        overlay = {"LAB_CONFIG": str(self._layout.config.absolute())}
+        if self._listen_host == LOOPBACK:
+            hosts = {name for name in self._file.references() if name.endswith("_HOST")}
+            overlay |= dict.fromkeys(hosts, LOOPBACK) | {"BIND_HOST": LOOPBACK}
         overlay |= shifted_ports(plain.variables, port_offset)
         self._base = {**given, **overlay}
         self._stacks.clear()
@@ -52,7 +57,13 @@ class ProjectFile:
         return values[name]
 
     def edges(self) -> dict[str, Edge]:
-        return {name: replace(edge, listen=f"{LOOPBACK}:{edge.listen}") for name, edge in self.stack().edges.items()}
+        """`listen` is where the client finds the proxy."""
+        host = self._listen_host
+        return {name: replace(edge, listen=f"{host}:{edge.listen}") for name, edge in self.stack().edges.items()}
+
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """All variables, for a `docker compose` that is to see the file as this project does."""
+        return {**os.environ, **self._base, **env}
 
     def port_variable(self, port: int) -> str | None:
         """The variable that sets a port."""
@@ -60,6 +71,11 @@ class ProjectFile:
             if _PORT_NAME.search(name) and value == str(port):
                 return name
         return None
+
+
+def given_values(root: Path) -> dict[str, str]:
+    """What the learner has set: the shell over `.env`. Raises RuntimeProblem for a damaged `.env`."""
+    return {**read_env_file(root / ".env"), **os.environ}
 
 
 def require_port_numbers(values: Mapping[str, str]) -> None:

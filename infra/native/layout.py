@@ -1,4 +1,4 @@
-"""Where the native runtime keeps its files, all below `.lab/` of a checkout."""
+"""Where a runtime keeps its files, all below `.lab/` of a checkout."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class Layout:
     root: Path
     tools: Path
     project: str
+    runtime: str = "native"
 
     @property
     def lab(self) -> Path:
@@ -29,11 +30,12 @@ class Layout:
     @property
     def config(self) -> Path:
         suffix = "" if self.project == "dev" else f"-{self.project}"
-        return self.lab / "config" / f"native{suffix}"
+        return self.lab / "config" / f"{self.runtime}{suffix}"
 
     @property
-    def targets(self) -> Path:
-        return self.config / "prometheus" / "targets"
+    def prometheus(self) -> Path:
+        """Its configuration, with a folder of targets for each kind."""
+        return self.config / "prometheus"
 
     @property
     def cache(self) -> Path:

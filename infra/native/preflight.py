@@ -36,7 +36,11 @@ def _is_free_soon(port: int, bound: float = 1.0) -> bool:
 
 def holder_of(port: int) -> str:
     """Name and pid of who listens on a local port, as far as this user may know."""
-    for connection in psutil.net_connections(kind="tcp"):
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:  # macOS tells only root
+        return "another process"
+    for connection in connections:
         listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
         if listens and connection.pid is not None:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from infra.native.layout import Layout
 from infra.native.locking import locked
 from infra.native.recipes import Site, recipe_for
 from infra.native.recipes.own import with_port
-from infra.native.render import remove_target, render_config, write_target
+from infra.native.render import remove_target, render_config, write_targets
 from infra.native.spawn import last_line, spawn, tail
 from infra.native.startup import Startup, fingerprint, is_one_shot
 from infra.native.state import ProjectState, Record, StateFile, exit_code, life_of, members_of
@@ -124,8 +125,8 @@ class NativeRuntime:
             )
             state.records[name] = record
             self._warden.ensure()
-        if definition.builds and record.port is not None and not record.one_shot:
-            write_target(self._layout, name, service, record.port)
+        if record.port is not None and not record.one_shot:
+            write_targets(self._layout, name, definition, record.port)
         return record
 
     def definition(self, name: str, service: str, env: Mapping[str, str]) -> Service:
@@ -180,6 +181,21 @@ class NativeRuntime:
         if life is not None and not procfs.thaw_tree(life, record.scope()):
             raise RuntimeProblem(f"{service} (pid {life.pid}) did not resume within 5 s.")
         return record.identity()
+
+    def stands_still(self, service: str) -> bool:
+        life = life_of(self._record(service))
+        now = None if life is None else procfs.read_stat(life.pid)
+        return now is not None and now.stopped
+
+    def cut(self, service: str) -> ProcessIdentity:
+        """See Runtime.cut."""
+        raise RuntimeProblem(
+            f"{service} cannot be taken off the network here: all processes share this machine's; with LAB_RUNTIME=docker"
+            " it can. One link is cut through its edge (Toxiproxy) in both runtimes."
+        )
+
+    def uncut(self, service: str) -> ProcessIdentity | None:
+        return self.identity(service)
 
     def scale(self, service: str, count: int) -> None:
         first = self._record(service)
@@ -242,6 +258,11 @@ class NativeRuntime:
 
     def edges(self) -> dict[str, Edge]:
         return self._file.edges()
+
+    def beside(self, service: str) -> list[str]:
+        """See Runtime.beside: all share this machine's network."""
+        self._record(service)
+        return [sys.executable]
 
     # --- for Startup ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 from infra.native.free_ports import free_ports
+from infra.native.recipes import search
 from infra.native.recipes.kafka import Java, minimal_environment, train_start_cache
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(tools: Path, kafka_version: str) -> None:
@@ -14,6 +17,7 @@ def main(tools: Path, kafka_version: str) -> None:
     if not java.aot.exists():
         java.cache.mkdir(parents=True, exist_ok=True)
         train_start_cache(java, minimal_environment(*free_ports(2)), java.cache / "kafka-training")
+    search.train_start_cache(ROOT, tools, *free_ports(2))
 
 
 if __name__ == "__main__":

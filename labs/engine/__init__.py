@@ -1,8 +1,12 @@
 """The experiment: phases, history, reconcile, verdict, report. A day's module needs only the names below."""
 
 from labs.engine.model import (
+    Answered,
+    Comparison,
     Discriminates,
     Evidence,
+    FaultContext,
+    Figure,
     Finding,
     Invariant,
     Lab,
@@ -12,6 +16,8 @@ from labs.engine.model import (
     Operation,
     Outcome,
     Phase,
+    PrepareFailedError,
+    Round,
     Row,
     Scenario,
     Settled,
@@ -25,8 +31,12 @@ from labs.engine.model import (
 from labs.engine.steady import error_rate, p99, throughput
 
 __all__ = [
+    "Answered",
+    "Comparison",
     "Discriminates",
     "Evidence",
+    "FaultContext",
+    "Figure",
     "Finding",
     "Invariant",
     "Lab",
@@ -36,6 +46,8 @@ __all__ = [
     "Operation",
     "Outcome",
     "Phase",
+    "PrepareFailedError",
+    "Round",
     "Row",
     "Scenario",
     "Settled",

@@ -39,6 +39,7 @@ VARIABLES = {
     LINE: "--line",
     FAULT: "--fault",
 }
+LONGEST_LABEL = 60
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lab",
@@ -95,7 +96,7 @@ def timeline(trial: Trial) -> str:
             _shade(axes, trial.faults)
         latency.set_xlabel("seconds from the start of the run, by intended send time", fontsize=9)
         latency.set_xlim(seconds[0].at, seconds[-1].at + 1)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _window(fault: FaultRecord) -> tuple[float, float] | None:
@@ -124,9 +125,14 @@ def _draw_faults(axes: Axes, faults: Sequence[FaultRecord], first: float, last: 
         axes.barh(-row, end - begin, left=begin, height=0.66, color=FAULT, alpha=0.38, linewidth=0)
         text = f"{fault.kind} {fault.target}" if fault.target not in fault.kind else fault.kind
         place, side = _beside(begin, end, first, last)
-        axes.text(place, -row, text, va="center", ha=side, fontsize=8.5)
+        label = axes.text(place, -row, _short(text), va="center", ha=side, fontsize=8.5, clip_on=True)
+        label.set_in_layout(False)  # else a long label leaves the axes no room
     axes.set_ylim(-max(len(faults), 1) + 0.4, 0.6)
     axes.axis("off")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 
 def _beside(begin: float, end: float, first: float, last: float) -> tuple[float, Literal["left", "right"]]:
@@ -163,7 +169,8 @@ def _draw_latency(axes: Axes, seconds: Sequence[Second]) -> None:
     axes.minorticks_off()
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """The figure as an SVG element, whose colours are CSS variables."""
     target = io.StringIO()
     figure.patch.set_alpha(0)
     for axes in figure.axes:

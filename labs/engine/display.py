@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from rich.console import Console
@@ -12,6 +14,10 @@ from rich.text import Text
 from labs.engine.model import Phase
 
 PLAIN_EVERY_SECONDS = 10.0
+PROGRESS_VARIABLE = "LAB_PROGRESS"
+"""`events` in the environment: every tick as a line of JSON, for a program that shows it."""
+EVENT_MARK = "\x1e"
+"""Before each such line (the record separator of RFC 7464), so that it is told from text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,23 @@ class PlainDisplay:
         self.say(line(self._who, self._phase, elapsed, None, tick))
 
 
+class EventDisplay(PlainDisplay):
+    """For the console: the plain lines of finished phases, and between them every tick as an event."""
+
+    def begin(self, who: str, phase: Phase, seconds: float | None) -> None:
+        """A phase starts."""
+        super().begin(who, phase, seconds)
+        self._event(0.0, Tick())
+
+    def tick(self, elapsed: float, tick: Tick) -> None:
+        """Each one."""
+        self._event(elapsed, tick)
+
+    def _event(self, elapsed: float, tick: Tick) -> None:
+        told = {"who": self._who, "phase": self._phase.value, "elapsed": elapsed, "seconds": self._seconds}
+        print(EVENT_MARK + json.dumps(told | asdict(tick)), flush=True)
+
+
 class LiveDisplay:
     """For a terminal: the phase's line is drawn over itself, and stays when the phase is over."""
 
@@ -139,4 +162,6 @@ class LiveDisplay:
 
 def open_display(console: Console) -> Display:
     """The one that fits where we print to."""
+    if os.environ.get(PROGRESS_VARIABLE) == "events":
+        return EventDisplay(console)
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)

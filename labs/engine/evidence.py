@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 
 import aiohttp
 import asyncpg
@@ -16,8 +18,10 @@ from aiokafka.errors import KafkaError
 
 from labs.engine.clock import RunClock
 from labs.engine.model import (
+    SEARCH_ENGINE,
     EvidenceError,
     FaultRecord,
+    Json,
     NotApplicableError,
     Operation,
     Row,
@@ -27,6 +31,7 @@ from labs.engine.model import (
 
 SQL_SECONDS = 30.0
 TOPIC_SECONDS = 30.0
+ENGINE_CALL = aiohttp.ClientTimeout(total=10)
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """As in services/kit/postgres.py: the engine shares no code with what it judges."""
 LACKS = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidCatalogNameError)
@@ -40,6 +45,7 @@ class Stores:
     postgres_password: str
     kafka: tuple[str, int]
     prometheus: tuple[str, int]
+    engine_at: Callable[[str], tuple[str, int]] | None = None
 
     async def connect(self, database: str) -> asyncpg.Connection:
         """A connection as the superuser. Raises asyncpg.PostgresError, OSError, TimeoutError."""
@@ -79,10 +85,15 @@ class StoreEvidence:
     stores: Stores
     clock: RunClock
     session: aiohttp.ClientSession
+    window: tuple[float, float] = (0.0, math.inf)
 
     def since_start(self, moment: datetime) -> float:
         """Seconds from the start of the run."""
         return self.clock.from_wall(moment)
+
+    def moment(self, at: float) -> datetime:
+        """The wall-clock time of a second of the run."""
+        return self.clock.wall_of(at)
 
     async def sql(self, database: str, query: str, *args: object) -> Sequence[Row]:
         """One connection a query: a store that was killed a moment ago leaves no stale one."""
@@ -167,3 +178,32 @@ class StoreEvidence:
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
             raise EvidenceError(f"Prometheus did not answer {promql}: {error}") from error
         return float(found.data.result[0].value[1]) if found.data.result else None
+
+    async def engine(
+        self, path: str, body: Mapping[str, Json] | None = None, *, nodes: Sequence[str] = (SEARCH_ENGINE,)
+    ) -> Json:
+        """The first node that answers; see the Protocol."""
+        silent = []
+        for node in nodes:
+            try:
+                return await self._asked(node, path.replace("{prefix}", self.prefix), body)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                silent.append(f"{node}: {type(error).__name__}")
+        raise EvidenceError(f"no search engine answered {path}: {', '.join(silent)}")
+
+    async def _asked(self, node: str, path: str, body: Mapping[str, Json] | None) -> Json:
+        assert self.stores.engine_at is not None, "these stores have no search engine"
+        host, port = self.stores.engine_at(node)
+        data = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json"}
+        method = "GET" if body is None else "POST"
+        async with self.session.request(
+            method, f"http://{host}:{port}/{path}", data=data, headers=headers, timeout=ENGINE_CALL
+        ) as answer:
+            text = await answer.read()
+        if answer.status == HTTPStatus.NOT_FOUND:
+            raise NotApplicableError(f"{self.variant_name} has no {path} in the search engine")
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise EvidenceError(f"the search engine refused {path} with {answer.status}: {text[:200]!r}")
+        found: Json = msgspec.json.decode(text)
+        return found

@@ -33,6 +33,9 @@ class VariantPart(msgspec.Struct, frozen=True, kw_only=True):
     roles: dict[str, str]
     edges: dict[str, str]
     processes: list[str]
+    environment: dict[str, str] = {}
+    load_options: list[str] = []
+    hold_seconds: float | None = None
 
 
 class LoadPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,12 +80,18 @@ class Experiment(Line, frozen=True, kw_only=True):
     seed: int
     load: LoadPart
     short: bool
+    options: dict[str, Plain] = {}
+    """What was said beside week, day and seed that makes it another experiment: variant, rate, seconds, docs."""
     started_at: str
     """Wall time of second 0, RFC 3339 in UTC."""
+    commit: str | None = None
+    """Of the checkout, with `-dirty` behind where files were changed; None where there is no git."""
     versions: dict[str, str]
     host: dict[str, Plain]
     runtime: str
     images: dict[str, str]
+    stand_ins: list[str]
+    """Those of the images that are other builds under an official name, or made on one, as their label says. Empty without Docker."""
     configuration_hash: str
 
 
@@ -188,6 +197,17 @@ class InvariantPart(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class FigurePart(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of a variant in a scenario, beside its limit if the lab sets one."""
+
+    name: str
+    value: float | None
+    unit: str
+    source: str
+    limit: float | None = None
+    scenario: str = "main"
+
+
 class VariantVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """A variant measured by all invariants; a naive one is expected to be `fail`."""
 
@@ -197,6 +217,7 @@ class VariantVerdict(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: LatencyPart | None
     recovery_seconds: float | None
     reasons: list[str] = []
+    figures: list[FigurePart] = []
 
 
 class ScenarioVerdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +239,8 @@ class VerdictFile(Line, frozen=True, kw_only=True):
 
     lab: str
     verdict: Verdict
+    seconds: float | None = None
+    """From the start of the run to its verdict; None in files of before this was kept."""
     reasons: list[str]
     metrics: dict[str, MetricPart]
     variants: dict[str, VariantVerdict]

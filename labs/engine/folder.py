@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterable
 from datetime import UTC
 from importlib import metadata
@@ -12,12 +14,17 @@ from pathlib import Path
 
 import msgspec
 import psutil
-import yaml
 
+from infra.native.compose import ComposeFile
+from infra.native.environment import given_values
 from labs.engine import files
 from labs.engine.clock import RunClock
 from labs.engine.model import Lab
 
+KEPT_RUNS = 20
+KEEP_MARK = "keep"
+"""A learner's own mark: `touch .lab/runs/week02-day2/<run>/keep`."""
+GIT_PATIENCE_SECONDS = 10.0
 LIBRARIES = ("aiohttp", "aiokafka", "asyncpg", "fastapi", "locust", "uvicorn")
 
 
@@ -45,6 +52,14 @@ def link_latest(folder: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(folder.name)
     fresh.replace(link)
+
+
+def prune(newest: Path, keep: int = KEPT_RUNS) -> None:
+    """Delete the oldest runs of a lab but for the newest `keep`, this one, and those with a file `keep` in their folder."""
+    old = sorted((path for path in newest.parent.iterdir() if path.is_dir() and not path.is_symlink()), reverse=True)
+    for path in old[keep:]:
+        if path != newest and not (path / KEEP_MARK).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def last_verdict(root: Path, lab: str) -> files.VerdictFile | None:
@@ -92,18 +107,28 @@ def versions() -> dict[str, str]:
     return found
 
 
+def commit(root: Path) -> str | None:
+    """The checkout's short hash, `-dirty` behind it where tracked files differ; None without git or outside a checkout."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_PATIENCE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
 def images(root: Path, services: Iterable[str]) -> dict[str, str]:
-    """What docker-compose.yml names for these services."""
+    """What docker-compose.yml names for these services. Raises RuntimeProblem for a file that cannot be read."""
     path = root / "docker-compose.yml"
-    described = (yaml.safe_load(path.read_text()) or {}).get("services", {}) if path.exists() else {}
-    return {name: str(described[name].get("image", "")) for name in services if name in described}
+    described = ComposeFile(path).resolve(given_values(root)).services if path.exists() else {}
+    return {name: described[name].image for name in services if name in described}
 
 
-def configuration_hash(root: Path, lab: Lab) -> str:
-    """SHA-256 over what the run was made from: the stack, the lab's folder, the load scripts, the locked versions."""
+def configuration_hash(root: Path, own: Path) -> str:
+    """SHA-256 over what the run was made from: the stack, the folder of its `own` modules, the load scripts, the locked versions."""
     digest = hashlib.sha256()
     paths = [root / "docker-compose.yml", root / "requirements.lock"]
-    for folder in (root / "labs" / f"week{lab.week:02d}", root / "labs" / "invariants", root / "loadtests"):
+    for folder in (own, root / "labs" / "invariants", root / "loadtests"):
         paths += sorted(folder.glob("*.py"))
     for path in paths:
         if path.exists():

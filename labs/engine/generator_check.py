@@ -5,9 +5,7 @@ from __future__ import annotations
 from hdrh.histogram import HdrHistogram
 
 from labs.engine.model import Window
-
-LAG_LIMIT_MS = 50.0
-CORE_LIMIT = 0.8
+from loadtests.latency import CORE_LIMIT, LAG_LIMIT_MS
 
 
 def lag_p99_ms(window: Window) -> float | None:

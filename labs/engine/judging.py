@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from labs.engine.clock import RunClock
 from labs.engine.model import Evidence, EvidenceError, Finding, Lab, NotApplicableError, StoryLine, VariantRole
 from labs.engine.planning import Plan
-from labs.engine.probing import check_all, crash
+from labs.engine.probing import CHECKER_SECONDS, check_all, crash
 from labs.engine.reconcile import reconcile
 from labs.engine.trial import Trial
 
@@ -14,6 +16,7 @@ async def judge(trial: Trial, lab: Lab, plan: Plan, evidence: Evidence, clock: R
     """Fill in what the trial shows. Raises nothing: what cannot be read or crashes is a finding or a problem."""
     trial.findings = await check_all(plan.scenario.invariants or (), evidence)
     await _reconcile(trial, lab, evidence)
+    await _take_figures(trial, lab, evidence)
     for metric in lab.metrics:
         try:
             trial.metrics[metric.name] = await evidence.metric(metric.promql)
@@ -43,11 +46,29 @@ async def _reconcile(trial: Trial, lab: Lab, evidence: Evidence) -> None:
     if lab.found is None:
         return
     try:
-        trial.reconciliation = reconcile(trial.history, await lab.found(evidence))
+        found = await lab.found(evidence)
+        ours = {key: effects for key, effects in found.items() if key not in trial.elsewhere}
+        trial.reconciliation = reconcile(evidence.history, ours)
     except (NotApplicableError, EvidenceError) as reason:
         trial.problems.append(f"{trial.name} could not be reconciled: {reason}")
     except Exception as error:  # noqa: BLE001  a checker that crashes is a result: unknown
         trial.problems.append(f"{trial.name} could not be reconciled: {crash(error)}")
+
+
+async def _take_figures(trial: Trial, lab: Lab, evidence: Evidence) -> None:
+    if lab.figures is None:
+        return
+    try:
+        async with asyncio.timeout(CHECKER_SECONDS):
+            trial.figures = tuple(await lab.figures(evidence))
+    except NotApplicableError:
+        return
+    except EvidenceError as reason:
+        trial.problems.append(f"the figures of {trial.name} could not be read: {reason}")
+    except TimeoutError:
+        trial.problems.append(f"the figures of {trial.name} took longer than {CHECKER_SECONDS:.0f} s")
+    except Exception as error:  # noqa: BLE001  as a checker that crashes: unknown
+        trial.problems.append(f"the figures of {trial.name} could not be taken: {crash(error)}")
 
 
 async def _tell(trial: Trial, lab: Lab, evidence: Evidence, clock: RunClock, offender: str) -> None:

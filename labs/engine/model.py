@@ -15,6 +15,9 @@ import aiohttp
 
 from infra.runtime import Edge, Runtime
 
+SEARCH_ENGINE = "search-engine"
+"""The compose service of the search engine with one node."""
+
 Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 
@@ -75,6 +78,10 @@ class EvidenceError(Exception):
 
 class HealFailedError(Exception):
     """A fault could not be taken back, or its removal could not be verified. Says what is still broken."""
+
+
+class PrepareFailedError(Exception):
+    """A lab's own set-up step could not be made or verified. The trial is unknown."""
 
 
 class InjectFailedError(Exception):
@@ -169,7 +176,16 @@ class Evidence(Protocol):
 
     @property
     def history(self) -> tuple[Operation, ...]:
-        """Every operation of the client against this variant's databases, the control's too, by intended time."""
+        """Every operation of this scenario and of the control before it, by intended time.
+
+        These are all that the databases ever saw, unless scenarios share processes: then the stores hold the operations of
+        the scenarios before as well, and `window` says which stretch of time is this one's.
+        """
+        ...
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """From the start of this scenario's baseline (before it: of the trial) to now; seconds of the run."""
         ...
 
     @property
@@ -193,8 +209,22 @@ class Evidence(Protocol):
         """The value now of a query that gives one number; None if Prometheus has no such series."""
         ...
 
+    async def engine(
+        self, path: str, body: Mapping[str, Json] | None = None, *, nodes: Sequence[str] = (SEARCH_ENGINE,)
+    ) -> Json:
+        """What the search engine answers: POST with a body, GET without. `{prefix}` in the path is that of the run.
+
+        `nodes` are compose services, of which the first that answers is believed. Raises NotApplicableError for 404,
+        EvidenceError for any other refusal and where nobody answers.
+        """
+        ...
+
     def since_start(self, moment: datetime) -> float:
         """A store's wall-clock time (with its zone) as seconds from the start of the run."""
+        ...
+
+    def moment(self, at: float) -> datetime:
+        """Seconds from the start of the run as a store's wall-clock time: the other way round, for query arguments."""
         ...
 
 
@@ -236,6 +266,25 @@ class Invariant(Protocol):
     __name__: str
 
     def __call__(self, evidence: Evidence, /) -> Awaitable[Finding]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that the lab shows for a variant: it explains, an invariant judges.
+
+    `source` says where it was read. `limit` is shown beside it, None where the lab promises nothing about it. `value` is
+    None where the evidence has none.
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    source: str
+    limit: float | None = None
+
+
+Figures = Callable[[Evidence], Awaitable[Sequence[Figure]]]
+"""The figures of one variant in one scenario, read when the invariants are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +367,10 @@ class FaultContext(Protocol):
         ...
 
     def service(self, role: str) -> str:
-        """The compose service that plays a role in this variant."""
+        """The compose service that plays a role in this variant.
+
+        A role of `Variant.resolvers` is played by whom its resolver named when the fault was injected.
+        """
         ...
 
     def url(self, role: str) -> str:
@@ -336,6 +388,32 @@ class FaultContext(Protocol):
     def now(self) -> float:
         """Seconds from the start of the run."""
         ...
+
+
+@runtime_checkable
+class KnowsVariables(Protocol):
+    """A FaultContext that knows what its variant's processes were started with."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Of the compose file, over its defaults: LAB_PREFIX, CATALOG_PRODUCTS ..."""
+        ...
+
+
+@runtime_checkable
+class OffersLoad(Protocol):
+    """A FaultContext whose load can be multiplied."""
+
+    def offer(self, times: float) -> None:
+        """From now on so many times the load's rate. Raises InjectFailedError for a load that does not grow."""
+        ...
+
+
+Resolver = Callable[[FaultContext], Awaitable[str]]
+"""The service that plays a role right now. Raises InjectFailedError if nobody does."""
+
+Prepare = Callable[[FaultContext], Awaitable[str]]
+"""Set up, verify, say what is there. Raises PrepareFailedError; RuntimeProblem, aiohttp.ClientError, TimeoutError are told."""
 
 
 @runtime_checkable
@@ -414,6 +492,11 @@ class Variant:
     "payments.bank"). `processes` are the services that this variant starts afresh with its own databases and topics,
     one-shots too; infrastructure is not among them. The load is sent to the role `target`. A variant `on_request` runs
     only when it is named (`variant=yours`).
+
+    `environment` are variables of the compose file, over those of the lab; `load_options` are added to the load's: a naive
+    client beside a careful one. `hold` is how long, in seconds, the load stays on after the heal at least (`short_hold` in a
+    short run; None scales `hold`). `resolvers` find out at inject who plays a role then: "leader". `in_short` is False for
+    what a short run leaves out.
     """
 
     role: VariantRole
@@ -423,13 +506,28 @@ class Variant:
     target: str = "sut"
     title: str = ""
     on_request: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    load_options: tuple[str, ...] = ()
+    hold: float | None = None
+    short_hold: float | None = None
+    resolvers: Mapping[str, Resolver] = field(default_factory=dict)
+    in_short: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a hold below 0 s and for a role that is both bound and resolved."""
+        if min(self.hold or 0.0, self.short_hold or 0.0) < 0:
+            raise ValueError("a hold is at least 0 s")
+        if twice := set(self.roles) & set(self.resolvers):
+            raise ValueError(f"bound and resolved at once: {', '.join(sorted(twice))}")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """A Locust file, started as `python -m locust -f script --headless --rate ... --seed ...`.
 
-    `rate` is operations per second. `seconds` is the load of a full run in all: the baseline and the inject phase.
+    `rate` is operations per second; with `grows` a fault may multiply it (labs.faults.surge). `seconds` is the load of a
+    full run in all: the baseline and the inject phase.
+    `${NAME}` in an option stands for a variable of the compose file, as the runtime sees it (hosts differ between runtimes).
     """
 
     script: str
@@ -437,6 +535,54 @@ class Load:
     seconds: float = 60.0
     max_in_flight: int = 500
     options: tuple[str, ...] = ()
+    grows: bool = False
+
+
+NO_LOAD = Load("", rate=0.0)
+"""Of a lab that compares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a comparison is asked for: the questions of one variant. `docs` is what `docs=` said, None where it said nothing.
+
+    `prefix` begins the names of all databases and indices that are made for it; they are dropped in the end. `note` shows
+    a few words on the live line.
+    """
+
+    variant: str
+    prefix: str
+    control: bool
+    short: bool
+    seed: int
+    docs: int | None
+    note: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question and what became of it. `key` names it, `kind` says what sort of question it is; times as FaultContext.now()."""
+
+    key: str
+    kind: str
+    asked_at: float
+    done_at: float | None
+    outcome: Outcome = Outcome.OK
+    error: str | None = None
+    result: Mapping[str, str] = field(default_factory=dict)
+
+
+Ask = Callable[[FaultContext, Round], Awaitable[Sequence[Answered]]]
+"""Sets up what the variant needs and asks it everything. Raises OSError, TimeoutError, aiohttp.ClientError, RuntimeProblem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Questions instead of load and faults. Seconds are what a round of one variant is expected to take, set-up included."""
+
+    ask: Ask
+    seconds: float
+    short_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,12 +594,23 @@ class Metric:
     unit: str
 
 
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """How large the catalogue is in a full and in a short run, where `docs=` says nothing; processes see CATALOG_PRODUCTS."""
+
+    full: int
+    short: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A set of faults under which all variants are tried. What is None is the lab's.
 
     A short run injects `short_faults`, at the times as they stand; without them it scales the times of `faults`, which
     is too dense where a process needs longer to start than its fault's scaled time.
+
+    `variants` names those that are tried here (None: all), `broken_by` those naive ones that must break the claim here
+    (None: all); another naive variant is only compared here. `in_short` is False for what a short run leaves out.
     """
 
     name: str
@@ -464,6 +621,19 @@ class Scenario:
     settled: tuple[Settled, ...] | None = None
     invariants: tuple[Invariant, ...] | None = None
     discriminates: Discriminates | None = None
+    variants: tuple[str, ...] | None = None
+    broken_by: tuple[str, ...] | None = None
+    acknowledged_at_least: float | None = None
+    baseline_seconds: float | None = None
+    in_short: bool = True
+
+    def tries(self, variant: str) -> bool:
+        """Whether a variant is tried here."""
+        return self.variants is None or variant in self.variants
+
+    def decides_on(self, naive: str) -> bool:
+        """Whether a naive variant must break the claim here."""
+        return self.tries(naive) and (self.broken_by is None or naive in self.broken_by)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -471,7 +641,23 @@ class Lab:
     """A day of the course: a claim, the ways to build it, and what goes wrong.
 
     Give either `faults` (one scenario, called "main") or `scenarios`. `explanation` is shown beside prediction and
-    observation. `found` feeds reconcile; `story` tells one offender step by step.
+    observation. `found` feeds reconcile; `story` tells one offender step by step; `figures` are shown beside the findings.
+
+    `prepare` runs once the processes are up and before any load: it sets up what the experiment takes for granted (a
+    simulator's capacity, a thousand endpoints), verifies it and says in a sentence what is there, within
+    `prepare_seconds`. It counts as neither fault nor load. `environment` are variables of the compose file for all variants.
+
+    A lab that compares has a `comparison` and neither load, steady state nor faults; see labs.engine.comparing.
+
+    With `share_processes` a variant is started once for all its scenarios, with one control: they share its databases, so
+    invariants must blame a scenario's own operations only (see Evidence.history).
+
+    `acknowledged_at_least` is the share of operations due while the faults last that must be acknowledged for a variant to
+    have shown that it keeps its word; below it the trial is unknown. 0 is for a lab whose claim is not about what was
+    acknowledged then (a bank that answers nobody).
+
+    `official_images` are services whose Docker images must be the official ones: where one is a stand-in (an image of the
+    same name that is another build, and says so in its label `lab.standin`) the day is reported as skipped.
     """
 
     week: int
@@ -481,10 +667,11 @@ class Lab:
     hypothesis: str
     explanation: str
     variants: Mapping[str, Variant]
-    load: Load
-    steady_state: tuple[SteadyState, ...]
     invariants: tuple[Invariant, ...]
     discriminates: Discriminates
+    load: Load = NO_LOAD
+    steady_state: tuple[SteadyState, ...] = ()
+    comparison: Comparison | None = None
     faults: tuple[ScheduledFault, ...] = ()
     short_faults: tuple[ScheduledFault, ...] | None = None
     scenarios: tuple[Scenario, ...] = ()
@@ -495,6 +682,31 @@ class Lab:
     metrics: tuple[Metric, ...] = ()
     control_load: Load | None = None
     try_next: tuple[str, ...] = ()
+    figures: Figures | None = None
+    prepare: Prepare | None = None
+    prepare_seconds: float = 90.0
+    documents: Documents | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    share_processes: bool = False
+    acknowledged_at_least: float = 0.1
+    baseline_seconds: float | None = None
+    official_images: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a scenario that names a variant which is not there, or a naive one that decides nowhere,
+        and for a lab that has neither a load nor a comparison, or both.
+        """
+        if (self.load is NO_LOAD) is (self.comparison is None):
+            raise ValueError(f"{self.name} has either a load or a comparison")
+        if self.comparison is not None and (self.faults or self.scenarios):
+            raise ValueError(f"{self.name} compares: it has no faults and no scenarios")
+        scenarios = self.all_scenarios()
+        for scenario in scenarios:
+            if unknown := {*(scenario.variants or ()), *(scenario.broken_by or ())} - set(self.variants):
+                raise ValueError(f"scenario {scenario.name} names no variant of this lab: {', '.join(sorted(unknown))}")
+        for name, variant in self.variants.items():
+            if variant.role is VariantRole.NAIVE and not any(one.decides_on(name) for one in scenarios):
+                raise ValueError(f"naive variant {name} must break the claim in no scenario; let it be `compared`")
 
     @property
     def name(self) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from infra.runtime import RuntimeProblem
+from labs.engine import comparing
 from labs.engine import load as loading
 from labs.engine.blocking import blocking, up
 from labs.engine.cleanup import new_prefix
@@ -17,52 +20,102 @@ from labs.engine.generator_check import generator_problem
 from labs.engine.judging import judge
 from labs.engine.load import Generator, LoadProblem, PhaseStart
 from labs.engine.model import (
+    Comparison,
     Evidence,
+    Invariant,
     Lab,
     Load,
+    Operation,
     Outcome,
     Phase,
+    PrepareFailedError,
     Probe,
+    Round,
     Settled,
     Status,
     VariantRole,
     Window,
 )
 from labs.engine.planning import Plan
-from labs.engine.probing import check_all, probe
-from labs.engine.schedule import FaultPlan, end_of, unproven
+from labs.engine.probing import check_all, crash, probe
+from labs.engine.schedule import TROUBLE, FaultPlan, describe, unproven
 from labs.engine.trial import ProbeRecord, Trial
 from labs.engine.world import TrialContext, World
 
 CONTROL_SEED_OFFSET = 1_000_003
 """The control's operations are others than those of the run: both are in the same databases and histories."""
+SCENARIO_SEED_OFFSET = 2_000_003
+"""Times the number of the scenario, where scenarios share databases: the same reason."""
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 TICK_SECONDS = 0.5
 POLL_SECONDS = 0.25
 FLUSH_SECONDS = 2.0
 KEPT_LOG_LINES = 300
 CONTROL_SETTLE_SECONDS = 20.0
 ARRIVALS_AT_LEAST = 0.8
-ACKNOWLEDGED_AT_LEAST = 0.1
-"""Of the operations due while the faults lasted. A service that acknowledges next to nothing breaks no promise either."""
+ARRIVALS_DEVIATIONS = 3.0
+"""Arrivals are a Poisson process: of 30 expected ones 24 or fewer come in one run of six, with nothing wrong."""
 STEADY_WINDOW_SECONDS = 1.0
 STEADY_AGAIN_WITHIN_SECONDS = 30.0
+
+
+def fewest_arrivals(expected: float) -> float:
+    """Fewer than this in a window that expects so many mean that the generator or the service stands still."""
+    return max(1.0, ARRIVALS_AT_LEAST * (expected - ARRIVALS_DEVIATIONS * math.sqrt(expected)))
 
 
 class InconclusiveError(Exception):
     """The experiment cannot go on; the trial is unknown for this reason."""
 
 
-class TrialRun:
-    """Runs one trial. `run` always takes faults back and, unless told to keep it, leaves nothing of the variant."""
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a variant must hold without faults. Not `needed` if an earlier trial of this run has shown just that."""
 
-    def __init__(self, world: World, lab: Lab, plan: Plan, name: str) -> None:
+    invariants: tuple[Invariant, ...]
+    needed: bool = True
+
+
+class TrialRun:
+    """Runs one trial. `run` always takes faults back and, unless told to keep it, leaves nothing of the variant.
+
+    With `after`, it goes on with the processes and databases of another trial; with `more`, it leaves its own for a next one
+    if all went well, and whoever runs that one calls `leave` in any case.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        lab: Lab,
+        plan: Plan,
+        name: str,
+        *,
+        control: Control | None = None,
+        after: TrialRun | None = None,
+        more: bool = False,
+        number: int = 0,
+    ) -> None:
         self._world = world
         self._lab = lab
         self._plan = plan
+        self._after = after
+        self._more = more
+        self._seed = world.seed + number * SCENARIO_SEED_OFFSET
+        self._control_plan = control or Control(plan.scenario.invariants or ())
         variant = lab.variants[name]
-        self.trial = Trial(plan.scenario.name, name, variant, new_prefix())
-        self._faults = FaultPlan(plan.scenario.faults, TrialContext(world, variant))
+        self.trial: Trial = Trial(
+            plan.scenario.name, name, variant, new_prefix() if after is None else after.trial.prefix
+        )
+        self._times = world.folder / "raw" / f"{plan.scenario.name}-{name}.times" if plan.load.grows else None
+        self._context = TrialContext(world, variant, times=self._times, variables=self._variables())
+        self._faults = FaultPlan(plan.scenario.faults, self._context, self._context.resolved)
+        self._earlier: tuple[Operation, ...] = () if after is None else after.control_history
+        if after is not None:
+            self.trial.elsewhere = after.trial.elsewhere | {one.key for one in after.trial.history}
+            self.trial.elsewhere -= {one.key for one in after.control_history}
         self._records: list[loading.HistoryRecord] = []
+        self._left = False
+        self.control_passed = False
         self._began = 0.0
         self._tick = Tick()
         self._watched: Generator | None = None
@@ -77,18 +130,36 @@ class TrialRun:
             self.trial.problems.append(str(reason))
         except (LoadProblem, RuntimeProblem) as reason:
             self.trial.problems.append(f"{self.trial.name}: {reason}")
+        except BaseException:
+            self._more = False
+            raise
         finally:
             await self._take_back()
             await self._keep_logs()
-            await self._leave()
+            if not (self._more and self.trial.in_order):
+                await self.leave()
         return self.trial
+
+    @property
+    def goes_on(self) -> bool:
+        """Its processes are there for another scenario."""
+        return not self._left
+
+    @property
+    def control_history(self) -> tuple[Operation, ...]:
+        """The operations without faults against these databases."""
+        return self._earlier or tuple(one for one in self.trial.history if one.phase is Phase.CONTROL)
 
     async def run_and_keep(self) -> None:
         """Start, load, inject and take back once more; processes and databases stay. Nothing is judged."""
         try:
             async with self._phase(Phase.PREFLIGHT):
                 await self.start()
-            async with self._generator("keep", self._plan.load, self._world.seed) as generator:
+            if self._lab.comparison is not None:
+                async with self._phase(Phase.BASELINE):
+                    await self._ask(self._lab.comparison, control=False)
+                return
+            async with self._generator("keep", self._plan.load, self._seed) as generator:
                 async with self._phase(Phase.BASELINE):
                     await generator.started()
                 await self._break(generator)
@@ -97,18 +168,23 @@ class TrialRun:
             self._world.display.say(str(reason))
         except asyncio.CancelledError:
             await self._take_back()
-            await self._leave()
+            await self.leave()
             raise
         await self._take_back()
 
     async def _phases(self) -> None:
         timing = self._world.timing
         async with self._phase(Phase.PREFLIGHT):
-            await self.start()
-        async with self._phase(Phase.CONTROL, timing.control):
-            await self._control()
-        async with self._generator("load", self._plan.load, self._world.seed) as generator:
-            async with self._phase(Phase.BASELINE, timing.baseline):
+            if self._after is None:
+                await self.start()
+        if self._lab.comparison is not None:
+            await self._compare(self._lab.comparison)
+            return
+        if self._after is None and self._control_plan.needed:
+            async with self._phase(Phase.CONTROL, timing.control):
+                await self._control()
+        async with self._generator("load", self._plan.load, self._seed) as generator:
+            async with self._phase(Phase.BASELINE, self._plan.baseline(timing)):
                 await generator.started()
                 await self._baseline(generator)
             await self._break(generator)
@@ -118,15 +194,42 @@ class TrialRun:
             await judge(self.trial, self._lab, self._plan, self._evidence(), self._world.clock)
 
     async def start(self) -> None:
-        """Fresh processes of this variant on databases and topics of its own."""
+        """Fresh processes of this variant on databases and topics of its own, set up as the lab wants them."""
         runtime, variant = self._world.runtime, self.trial.variant
         for service in reversed(variant.processes):
             await blocking(runtime.forget, service)
-        await self._while_waiting(up(runtime, variant.processes, self._note, env={"LAB_PREFIX": self.trial.prefix}))
+        if variant.processes:
+            await self._while_waiting(up(runtime, variant.processes, self._note, env=self._variables()))
+        await self._while_waiting(self._prepare())
+
+    def _variables(self) -> dict[str, str]:
+        """Of the compose file, as this variant's processes are to see them."""
+        found = {**self._lab.environment, **self.trial.variant.environment, "LAB_PREFIX": self.trial.prefix}
+        if (size := self._lab.documents) is not None:
+            found["CATALOG_PRODUCTS"] = str(self._world.docs or (size.short if self._plan.short else size.full))
+        return found
+
+    async def _prepare(self) -> None:
+        """The lab's own set-up step, with its time."""
+        if self._lab.prepare is None:
+            return
+        began = self._world.clock.now()
+        self._note("preparing")
+        try:
+            async with asyncio.timeout(self._lab.prepare_seconds):
+                done = await self._lab.prepare(self._context)
+        except (PrepareFailedError, *TROUBLE) as reason:
+            raise InconclusiveError(f"{self.trial.name} could not be prepared: {describe(reason)}") from reason
+        except Exception as error:
+            raise InconclusiveError(f"{self.trial.name} could not be prepared: {crash(error)}") from error
+        took = self._world.clock.now() - began
+        prepared = Probe("prepare", True, round(took, 3), self._lab.prepare_seconds, "s", "set-up step of the lab")
+        self.trial.probes.append(ProbeRecord(Phase.PREFLIGHT, self._world.clock.now(), prepared, done))
+        self._note(done)
 
     async def _control(self) -> None:
         """The same without faults: every variant must hold, or the experiment shows nothing."""
-        seed = self._world.seed + CONTROL_SEED_OFFSET
+        seed = self._seed + CONTROL_SEED_OFFSET
         async with self._generator("control", self._plan.control_load, seed) as generator:
             await generator.started()
             await self._for(self._world.timing.control, generator)
@@ -137,16 +240,50 @@ class TrialRun:
         still_open = await self._wait_settled(bound=CONTROL_SETTLE_SECONDS)
         if still_open:
             raise InconclusiveError(f"control: without any fault, {self.trial.name} did not settle: {still_open[0]}")
-        findings = await check_all(self._plan.scenario.invariants or (), self._evidence())
+        await self._judge_control("without any fault")
+
+    async def _judge_control(self, when: str) -> None:
+        findings = await check_all(self._control_plan.invariants, self._evidence())
         for name, finding in findings.items():
             if finding.status in (Status.BROKEN, Status.UNKNOWN):
                 what = f"{finding.count} offenders" if finding.status is Status.BROKEN else f"unknown, {finding.note}"
-                raise InconclusiveError(f"control: without any fault, {self.trial.name} did not hold {name} ({what})")
+                raise InconclusiveError(f"control: {when}, {self.trial.name} did not hold {name} ({what})")
+        self.control_passed = True
+
+    async def _compare(self, comparison: Comparison) -> None:
+        """Questions instead of load and faults."""
+        async with self._phase(Phase.CONTROL):
+            await self._ask(comparison, control=True)
+            await self._judge_control("asked what every variant can answer")
+        async with self._phase(Phase.BASELINE):
+            await self._ask(comparison, control=False)
+        self.trial.crashed += await self._dead_processes()
+        async with self._phase(Phase.RECONCILE):
+            await judge(self.trial, self._lab, self._plan, self._evidence(), self._world.clock)
+
+    async def _ask(self, comparison: Comparison, *, control: bool) -> None:
+        about = Round(
+            variant=self.trial.name,
+            prefix=self.trial.prefix,
+            control=control,
+            short=self._plan.short,
+            seed=self._world.seed,
+            docs=self._world.docs,
+            note=self._note,
+        )
+
+        async def asking() -> None:
+            try:
+                self.trial.history += await comparing.ask(comparison, self._context, about)
+            except comparing.NotComparedError as reason:
+                raise InconclusiveError(str(reason)) from reason
+
+        await self._while_waiting(asking())
 
     async def _baseline(self, generator: Generator) -> None:
         """The steady state, and whether the generator can be believed."""
         start, cpu_before = self._world.clock.now(), generator.cpu_seconds()
-        await self._for(self._world.timing.baseline, generator)
+        await self._for(self._plan.baseline(self._world.timing), generator)
         end, cpu = self._world.clock.now(), generator.cpu_seconds() - cpu_before
         await self._flushed(generator, end)
         self._take_history(generator.poll())
@@ -155,8 +292,8 @@ class TrialRun:
         if problem := generator_problem(window, cpu / (end - start)):
             raise InconclusiveError(problem)
         ended = sum(one.done_at is not None for one in window.operations)
-        if ended < ARRIVALS_AT_LEAST * self._plan.load.rate * window.seconds:
-            expected = self._plan.load.rate * window.seconds
+        expected = self._plan.load.rate * window.seconds
+        if ended < fewest_arrivals(expected):
             raise InconclusiveError(
                 f"baseline: only {ended} of {expected:.0f} operations ended at {self.trial.name}; nothing was injected"
             )
@@ -171,7 +308,7 @@ class TrialRun:
     async def _break(self, generator: Generator) -> None:
         """Inject, hold, heal."""
         faults = self._plan.scenario.faults
-        length = max(self._world.timing.inject, end_of(faults))
+        length = self._plan.inject(self.trial.variant, self._world.timing)
         last_inject = max((one.at for one in faults), default=0.0)
         work = asyncio.create_task(self._faults.run(), name="faults")
         try:
@@ -199,10 +336,14 @@ class TrialRun:
         steady_at, why_not = await self._steady_again(generator, healed_at)
         if why_not:
             still_open.append(f"steady_again ({why_not})")
-        if not still_open:
-            self.trial.recovery_seconds = round(max(settled_at, steady_at) - healed_at, 3)
+        held = self._plan.hold(self.trial.variant, self._world.timing)
+        await self._for(max(0.0, healed_at + (held or 0.0) - self._world.clock.now()), generator)
         end = self._world.clock.now()
         self._take_history(await generator.stop(), final=True)
+        if held is not None and not still_open and (lost := self._unsteady(self.trial.window(steady_at, end))):
+            still_open.append(f"steady_again (steady at first, and not over all of the hold: {lost})")
+        if not still_open:
+            self.trial.recovery_seconds = round(max(settled_at, steady_at) - healed_at, 3)
         self._probe_during()
         self._probe_steady(Phase.SETTLE, self.trial.window(healed_at, end))
         if not still_open:
@@ -213,23 +354,28 @@ class TrialRun:
     async def _steady_again(self, generator: Generator, healed_at: float) -> tuple[float, str]:
         """Until clients are served as before the faults: since when, and "" or what is wrong at the bound.
 
-        A process that is healthy and refuses everybody has not recovered. Looks at the newest second of load whose
-        operations have had half a second to end; what has not ended by then is missing in it.
+        A process that is healthy and refuses everybody has not recovered. Looks at each second of load since the heal, in
+        steps of half a second, once its operations have had half a second to end; what has not ended by then is missing in it.
         """
         clock = self._world.clock
+        held = self._plan.hold(self.trial.variant, self._world.timing)
+        bound = STEADY_AGAIN_WITHIN_SECONDS if held is None else held
         length = min(STEADY_WINDOW_SECONDS, self._world.timing.baseline / 2)
-        why_not = "no second of load since the heal"
+        start, why_not = healed_at, "no second of load since the heal"
         while True:
+            self._watch(generator)  # a probe before this may have taken long
             newest = clock.from_monotonic(generator.live[-1].at) if generator.live else 0.0
-            start = newest - 1.5 * length
-            if start >= healed_at:
+            while newest >= start + 1.5 * length:
                 why_not = self._not_steady(generator, start, start + length)
                 if not why_not:
                     break
-            if clock.now() - healed_at > STEADY_AGAIN_WITHIN_SECONDS:
+                start += length / 2
+            if not why_not or clock.now() - healed_at > bound:
                 break
             await self._for(POLL_SECONDS, generator)
-        self._keep_recovery("steady_again", max(start, healed_at) - healed_at, STEADY_AGAIN_WITHIN_SECONDS, why_not)
+        if not why_not and start - healed_at > bound:
+            why_not = f"only after {start - healed_at:.1f} s, limit {bound:g} s"
+        self._keep_recovery("steady_again", start - healed_at, bound, why_not)
         return start, why_not
 
     def _not_steady(self, generator: Generator, start: float, end: float) -> str:
@@ -240,7 +386,10 @@ class TrialRun:
         due = self._plan.load.rate * (end - start)
         if len(ended) < ARRIVALS_AT_LEAST * due:
             return f"only {len(ended)} of {due:.0f} operations of the newest second have ended"
-        found = [predicate.check(Window(end - start, tuple(operations))) for predicate in self._plan.steady_state]
+        return self._unsteady(Window(end - start, tuple(operations)))
+
+    def _unsteady(self, window: Window) -> str:
+        found = [predicate.check(window) for predicate in self._plan.steady_state]
         return ", ".join(
             f"{one.name} {'no value' if one.value is None else f'{one.value:.4g}'} {one.unit}, limit {one.limit:g}"
             for one in found
@@ -258,7 +407,7 @@ class TrialRun:
         if (
             self._plan.scenario.faults
             and self.trial.variant.role is not VariantRole.NAIVE
-            and acknowledged < ACKNOWLEDGED_AT_LEAST * due
+            and acknowledged < self._plan.acknowledged_at_least * due
         ):
             self.trial.problems.append(
                 f"{self.trial.name} acknowledged only {acknowledged} of {due:.0f} operations while the faults lasted: "
@@ -272,10 +421,15 @@ class TrialRun:
             scenario=self.trial.scenario,
             variant_name=self.trial.name,
             variant=self.trial.variant,
-            history=self.trial.history,
+            history=(*self._earlier, *self.trial.history),
             faults=self.trial.faults,
             prefix=self.trial.prefix,
+            window=(self._window_start(), self._world.clock.now()),
         )
+
+    def _window_start(self) -> float:
+        """Of the baseline, or of the trial before it."""
+        return next((one.at for one in self.trial.phases if one.phase is Phase.BASELINE), self.trial.phases[0].at)
 
     def _take_history(self, records: Sequence[loading.HistoryRecord], *, final: bool = False) -> None:
         everything = [*self._records, *records]
@@ -352,10 +506,18 @@ class TrialRun:
         stem = f"{self.trial.scenario}-{self.trial.name}-{name}"
         host, port = self._world.runtime.address(self.trial.variant.roles[self.trial.variant.target])
         history, live = folder / f"{stem}.history.jsonl", folder / f"{stem}.live.jsonl"
-        longest = self._world.timing.baseline + self._world.timing.inject + 300
+        settling = 300.0
+        longest = self._plan.seconds(self.trial.variant, self._world.timing, settling=settling) + settling
         address, program = f"http://{host}:{port}", self._world.generator
+        options = tuple(self._filled(one) for one in (*load.options, *self.trial.variant.load_options))
+        if self._times is not None and name != "control":
+            options += ("--times", str(self._times))
+        load = replace(load, options=options)
         argv = loading.command(load, address, seed, longest, history, live, program=program)
         return Generator(argv, self._world.root, folder / f"{stem}.log", history, live)
+
+    def _filled(self, option: str) -> str:
+        return VARIABLE.sub(lambda match: self._world.runtime.variable(match[1]), option)
 
     @asynccontextmanager
     async def _phase(self, phase: Phase, seconds: float | None = None) -> AsyncIterator[None]:
@@ -440,8 +602,11 @@ class TrialRun:
     async def _log_of(self, service: str) -> str:
         return "\n".join(await blocking(self._world.runtime.logs, service, lines=KEPT_LOG_LINES)) + "\n"
 
-    async def _leave(self) -> None:
-        """Stop the variant's processes, drop its databases and topics."""
+    async def leave(self) -> None:
+        """Stop the variant's processes, drop its databases and topics. Idempotent."""
+        if self._left:
+            return
+        self._left = True
         left = [await self._quietly(self.stop_processes), await self._world.platform.drop(prefix=self.trial.prefix)]
         if any(left):
             self._world.display.say(f"Of {self.trial.name}, something is left: {'; '.join(filter(None, left))}")

@@ -80,6 +80,7 @@ class TrialPart:
     story_of: str
     story: tuple[StoryStep, ...]
     problems: tuple[str, ...]
+    prepared: str
 
 
 def write_report(
@@ -105,7 +106,8 @@ def write_report(
         observation=observation(document, trials),
         variants=[(name, variant.role.value) for name, variant in document.variants.items()],
         rows=_rows(document, plans),
-        figures=_figures(document, trials),
+        figures=[*_figures(document, trials), *summary.own_figures(document)],
+        sources=_sources(document),
         trials=[_part(trial, document) for trial in trials],
         metrics=document.metrics,
         experiment=experiment,
@@ -186,6 +188,12 @@ def _figures(document: files.VerdictFile, trials: Sequence[Trial]) -> list[tuple
     return [(row, tuple(column[row] for column in columns)) for row in columns[0]] if columns else []
 
 
+def _sources(document: files.VerdictFile) -> list[tuple[str, str]]:
+    """Where the lab's own figures come from."""
+    found = {one.name: one.source for variant in document.variants.values() for one in variant.figures}
+    return list(found.items())
+
+
 def _part(trial: Trial, document: files.VerdictFile) -> TrialPart:
     title = trial.name if len(document.scenarios) == 1 else f"{trial.name}, {trial.scenario}"
     lines = story.of_trial(trial) if trial.variant.role is VariantRole.NAIVE or trial.story_of else []
@@ -194,7 +202,7 @@ def _part(trial: Trial, document: files.VerdictFile) -> TrialPart:
         title=title,
         role=trial.variant.role.value,
         svg=Markup(chart.timeline(trial)),  # noqa: S704  drawn here; its texts are escaped by the SVG writer
-        faults=tuple(_fault_row(record) for record in trial.faults),
+        faults=tuple(fault_row(record) for record in trial.faults),
         reconciled=_reconciled(trial),
         offenders=tuple((name, _named(f.offenders, f.count)) for name, f in broken),
         story_of=trial.story_of,
@@ -203,6 +211,9 @@ def _part(trial: Trial, document: files.VerdictFile) -> TrialPart:
             *trial.problems,
             *(f"did not settle: {what}" for what in trial.unsettled),
             *(f"lost a process: {who}" for who in trial.crashed),
+        ),
+        prepared=next(
+            (f"{one.note} ({one.probe.value:g} s)" for one in trial.probes if one.probe.name == "prepare"), ""
         ),
     )
 
@@ -227,7 +238,7 @@ def _reconciled(trial: Trial) -> tuple[tuple[str, int, str], ...]:
     return (*totals, *((name, count.count, _named(count.ids, count.count)) for name, count in counts))
 
 
-def _fault_row(record: FaultRecord) -> FaultRow:
+def fault_row(record: FaultRecord) -> FaultRow:
     proven = record.receipt is not None and record.receipt.proven
     told = record.receipt.summary if record.receipt is not None else record.error or "none"
     window = "not reached"

@@ -8,6 +8,7 @@ from typing import cast
 from labs.engine.files import (
     CountPart,
     FaultLine,
+    FigurePart,
     HistoryLine,
     InvariantPart,
     LatencyPart,
@@ -21,7 +22,7 @@ from labs.engine.files import (
     VariantVerdict,
     VerdictFile,
 )
-from labs.engine.model import FaultRecord, Finding, Json, Lab
+from labs.engine.model import FaultRecord, Figure, Finding, Json, Lab
 from labs.engine.reconcile import KEPT, Count
 from labs.engine.steady import latency_of
 from labs.engine.trial import Trial
@@ -135,8 +136,8 @@ def _count(count: Count) -> CountPart:
     return CountPart(count=count.count, ids=list(count.ids))
 
 
-def verdict_file(lab: Lab, trials: Sequence[Trial], judgement: Judgement) -> VerdictFile:
-    """The worst over the scenarios on top."""
+def verdict_file(lab: Lab, trials: Sequence[Trial], judgement: Judgement, *, seconds: float) -> VerdictFile:
+    """The worst over the scenarios on top. `seconds` since the start of the run."""
     scenarios: dict[str, dict[str, VariantVerdict]] = {}
     for trial in trials:
         scenarios.setdefault(trial.scenario, {})[trial.name] = variant_verdict([trial])
@@ -144,6 +145,7 @@ def verdict_file(lab: Lab, trials: Sequence[Trial], judgement: Judgement) -> Ver
     return VerdictFile(
         lab=lab.name,
         verdict=judgement.verdict,
+        seconds=round(seconds, 1),
         reasons=list(judgement.reasons),
         metrics=_metrics(lab, trials),
         variants={name: variant_verdict([t for t in trials if t.name == name]) for name in names},
@@ -167,6 +169,18 @@ def variant_verdict(trials: Sequence[Trial]) -> VariantVerdict:
         else LatencyPart(p50=latency.p50, p95=latency.p95, p99=latency.p99, max=latency.max),
         recovery_seconds=max(known) if len(known) == len(recoveries) else None,
         reasons=list(dict.fromkeys(reason for one in judged for reason in one.reasons)),
+        figures=[_figure(trial, one) for trial in trials for one in trial.figures],
+    )
+
+
+def _figure(trial: Trial, one: Figure) -> FigurePart:
+    return FigurePart(
+        name=one.name,
+        value=one.value,
+        unit=one.unit,
+        source=one.source,
+        limit=one.limit,
+        scenario=trial.scenario,
     )
 
 

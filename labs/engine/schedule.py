@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import aiohttp
 
 from infra.runtime import RuntimeProblem
 from labs.engine.model import (
-    Fault,
     FaultContext,
     FaultRecord,
     HealFailedError,
@@ -23,6 +23,8 @@ from labs.engine.probing import crash
 STEP_SECONDS = 90.0
 HEAL_ATTEMPTS = 20
 HEAL_PAUSE_SECONDS = 0.5
+Resolve = Callable[[str], Awaitable[FaultContext]]
+"""A context in which a role is pinned to whom plays it right now."""
 TROUBLE = (InjectFailedError, HealFailedError, RuntimeProblem, aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -55,6 +57,8 @@ class FaultPlan:
 
     faults: Sequence[ScheduledFault]
     ctx: FaultContext
+    resolve: Resolve | None = None
+    _contexts: dict[int, FaultContext] = field(default_factory=dict)
     _records: dict[int, FaultRecord] = field(default_factory=dict)
     _touched: set[int] = field(default_factory=set)
 
@@ -96,29 +100,46 @@ class FaultPlan:
 
     async def _one(self, number: int, planned: ScheduledFault, start: float) -> None:
         await asyncio.sleep(max(0.0, start + planned.at - asyncio.get_running_loop().time()))
+        if not await self._pin(number, planned):
+            return
+        ctx = self._context(number)
         self._touched.add(number)
-        handle = await self._attempt(number, lambda: planned.fault.inject(self.ctx))
+        handle = await self._attempt(number, lambda: planned.fault.inject(ctx))
         self._note(number, injected_at=self.ctx.now())
         if self._records[number].error is None:
             await asyncio.sleep(planned.lasting)
-            receipt = await self._attempt(number, lambda: planned.fault.receipt(self.ctx, handle))
+            receipt = await self._attempt(number, lambda: planned.fault.receipt(ctx, handle))
             self._note(number, receipt=receipt if isinstance(receipt, Receipt) else None)
         await self._heal(number, planned)
+
+    def _context(self, number: int) -> FaultContext:
+        return self._contexts.get(number, self.ctx)
+
+    async def _pin(self, number: int, planned: ScheduledFault) -> bool:
+        """Who plays the role is decided now, and stays so for this fault; False if nobody does."""
+        if (resolve := self.resolve) is None:
+            return True
+        pinned = await self._attempt(number, lambda: resolve(planned.fault.role))
+        if self._records[number].error is not None:
+            return False
+        self._contexts[number] = cast("FaultContext", pinned)
+        self._note(number, target=_target(planned, self._contexts[number]))
+        return True
 
     async def _heal(self, number: int, planned: ScheduledFault) -> None:
         """A process that needs what another fault has taken may fail to start: a supervisor would try again, too."""
         error = ""
         for _ in range(HEAL_ATTEMPTS):
-            if not (error := await self._try_heal(planned.fault)):
+            if not (error := await self._try_heal(number)):
                 return self._note(number, healed_at=self.ctx.now())
             await asyncio.sleep(HEAL_PAUSE_SECONDS)
         return self._note(number, error=self._records[number].error or error)
 
-    async def _try_heal(self, fault: Fault) -> str:
+    async def _try_heal(self, number: int) -> str:
         """ "" or what went wrong."""
         try:
             async with asyncio.timeout(STEP_SECONDS):
-                await fault.heal(self.ctx)
+                await self.faults[number].fault.heal(self._context(number))
         except TROUBLE as error:
             return describe(error)
         except Exception as error:  # noqa: BLE001  the other faults must still be taken back
@@ -155,7 +176,7 @@ class FaultPlan:
     async def _sweep(self, order: Sequence[int]) -> dict[int, str]:
         failed = {}
         for number in order:
-            if error := await self._try_heal(self.faults[number].fault):
+            if error := await self._try_heal(number):
                 failed[number] = error
             elif self._records[number].healed_at is None:
                 self._note(number, healed_at=self.ctx.now())
@@ -168,7 +189,7 @@ def unproven(records: Sequence[FaultRecord]) -> list[str]:
     for record in records:
         name = f"{record.kind} on {record.target}"
         if record.injected_at is None:
-            problems.append(f"{name} was never injected")
+            problems.append(f"{name} was never injected" + (f": {record.error}" if record.error else ""))
         elif record.receipt is None:
             problems.append(f"{name} has no receipt: {record.error or 'it gave none'}")
         elif not record.receipt.proven:

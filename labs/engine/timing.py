@@ -25,16 +25,15 @@ class Timing:
     """Infrastructure, once, warm (measured 3 s)."""
     TRIAL_OVERHEAD: ClassVar[float] = 10.0
     """A variant's processes, two load generators, reconcile, stop."""
+    SCENARIO_OVERHEAD: ClassVar[float] = 4.0
+    """A further scenario on the same processes: one load generator, reconcile."""
+    SETTLING: ClassVar[float] = 3.5
 
     control: float
     baseline: float
     inject: float
     scale: float
     budget: float
-
-    def expected(self, trials: int, settling: float = 3.5) -> float:
-        """Seconds for a day of so many trials that each settle in `settling` seconds."""
-        return self.START + trials * (self.TRIAL_OVERHEAD + self.control + self.baseline + self.inject + settling)
 
 
 def plan(load: Load, *, short: bool = False, seconds: float | None = None) -> Timing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from labs.engine.load import PhaseStart
-from labs.engine.model import FaultRecord, Finding, Operation, Phase, Probe, StoryLine, Variant, Window
+from labs.engine.model import FaultRecord, Figure, Finding, Operation, Phase, Probe, StoryLine, Variant, Window
 from labs.engine.reconcile import Reconciliation
 from labs.engine.steady import Latency, latency_of
 from labs.engine.verdict import TrialSummary
@@ -39,6 +39,9 @@ class Trial:
     faults: tuple[FaultRecord, ...] = ()
     reconciliation: Reconciliation | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    elsewhere: frozenset[str] = frozenset()
+    """Keys of operations of earlier scenarios on the same databases: found there, and not this scenario's."""
     recovery_seconds: float | None = None
     story_of: str = ""
     story: tuple[StoryLine, ...] = ()
@@ -56,6 +59,11 @@ class Trial:
             crashed=tuple(self.crashed),
             may_lack=self.variant.on_request,
         )
+
+    @property
+    def in_order(self) -> bool:
+        """Nothing went wrong with the experiment, and the variant has recovered: another scenario may follow on it."""
+        return not (self.problems or self.unsettled or self.crashed)
 
     @property
     def latency(self) -> Latency | None:

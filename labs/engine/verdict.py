@@ -33,10 +33,15 @@ class TrialSummary:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a scenario promises of its naive variant: to break `invariant` with at least so many offenders."""
+    """What a scenario promises of its naive variants (`by`; None: all): to break `invariant` with so many offenders."""
 
     invariant: str
     at_least: int
+    by: tuple[str, ...] | None = None
+
+    def decides_on(self, naive: str) -> bool:
+        """Whether it is promised of this variant."""
+        return self.by is None or naive in self.by
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +104,17 @@ def judge_lab(trials: Sequence[TrialSummary], claims: Mapping[str, Claim]) -> Ju
     judged = [
         judge_naive(trial, claims[trial.scenario]) if trial.role is VariantRole.NAIVE else judge_trial(trial)
         for trial in trials
-        if trial.role is not VariantRole.COMPARED
+        if _decides(trial, claims)
     ]
     verdict = worst(judgement.verdict for judgement in judged)
     reasons = [reason for judgement in judged for reason in judgement.reasons]
     return Judgement(verdict, tuple(dict.fromkeys(reasons)))
+
+
+def _decides(trial: TrialSummary, claims: Mapping[str, Claim]) -> bool:
+    if trial.role is VariantRole.NAIVE:
+        return claims[trial.scenario].decides_on(trial.variant)
+    return trial.role is VariantRole.ENGINEERED
 
 
 def _why_not(trial: TrialSummary, finding: Finding, claim: Claim) -> str:

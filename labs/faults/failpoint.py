@@ -31,10 +31,12 @@ class KillAtFailpoint:
     patience: float = 10.0
     kind: str = "kill_at_failpoint"
     heals_first: bool = False
+    subject: str = ""
 
     def parameters(self) -> Mapping[str, Json]:
         """`nth` is 0 in a control run."""
-        return {"failpoint": self.name, "nth": self.nth}
+        parameters: dict[str, Json] = {"failpoint": self.name, "nth": self.nth}
+        return parameters | {"subject": self.subject} if self.subject else parameters
 
     def target(self, ctx: FaultContext) -> str:
         """The service."""
@@ -60,7 +62,7 @@ class KillAtFailpoint:
         return before
 
     async def _arm(self, ctx: FaultContext) -> None:
-        body = {"action": "kill", "nth": self.nth}
+        body = {"action": "kill", "nth": self.nth, "subject": self.subject}
         try:
             async with ctx.session.put(self._address(ctx), json=body, timeout=CALL) as answer:
                 if answer.status >= 300:
@@ -105,6 +107,9 @@ class KillAtFailpoint:
             return  # it may die on its way here; ensure_running verifies what counts
 
 
-def kill_at_failpoint(role: str, name: str, *, nth: int = 1, down: float = 3.0) -> KillAtFailpoint:
-    """The process kills itself at the nth hit and is started again `down` seconds later. `nth=0` changes nothing."""
-    return KillAtFailpoint(role, name, nth, down)
+def kill_at_failpoint(role: str, name: str, *, nth: int = 1, down: float = 3.0, subject: str = "") -> KillAtFailpoint:
+    """The process kills itself at the nth hit and is started again `down` seconds later. `nth=0` changes nothing.
+
+    With `subject` only hits for what is called so count (see services.kit.failpoint).
+    """
+    return KillAtFailpoint(role, name, nth, down, subject=subject)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from labs.engine.model import FaultContext, HealFailedError, InjectFailedError, Json, Receipt
+from labs.faults.flows import Flows, flows_of
 from labs.faults.sockets import Flow, accepted
 from labs.faults.toxiproxy import Toxic, Toxiproxy, ToxiproxyError
 from labs.faults.zero import NOTHING
@@ -27,6 +28,8 @@ class Meter:
     """Samples the connections of one proxy, so that those which close within the window count too."""
 
     port: int
+    read: Flows = accepted
+    seconds: float = SAMPLE_SECONDS
     first: dict[int, Flow] = field(default_factory=dict)
     last: dict[int, Flow] = field(default_factory=dict)
     open_now: int = 0
@@ -34,7 +37,7 @@ class Meter:
 
     def sample(self, *, start: bool = False) -> None:
         """Raises OSError where the kernel does not tell."""
-        flows = accepted(self.port)
+        flows = self.read(self.port)
         if start:
             self.first = flows
         self.last.update(flows)
@@ -43,7 +46,7 @@ class Meter:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(SAMPLE_SECONDS)
+            await asyncio.sleep(self.seconds)
             self.sample()
 
     async def stop(self) -> None:
@@ -76,17 +79,19 @@ class Link:
     zero: bool = False
     lasting: float = 10.0
     heals_first: bool = False
+    streams: tuple[str, ...] = ("upstream", "downstream")
+    sample_seconds: float = SAMPLE_SECONDS
 
     def parameters(self) -> Mapping[str, Json]:
         """As sent to Toxiproxy."""
-        return {**self.attributes, "share": self.share}
+        return {**self.attributes, "share": self.share, "streams": self.streams}
 
     def target(self, ctx: FaultContext) -> str:
         """The proxy's name."""
         return ctx.edge(self.role).name
 
-    def _names(self) -> tuple[str, str]:
-        return f"lab_{self.kind}_upstream", f"lab_{self.kind}_downstream"
+    def _names(self) -> tuple[str, ...]:
+        return tuple(f"lab_{self.kind}_{stream}" for stream in self.streams)
 
     async def inject(self, ctx: FaultContext) -> Meter | None:
         """Start to count, then apply. Raises InjectFailedError."""
@@ -94,7 +99,7 @@ class Link:
             return None
         api, proxy = Toxiproxy(ctx.session, ctx.toxiproxy()), self.target(ctx)
         try:
-            meter = Meter((await api.proxy(proxy)).port)
+            meter = Meter((await api.proxy(proxy)).port, flows_of(ctx.runtime), self.sample_seconds)
             meter.sample(start=True)
             if self.toxic is None:
                 await api.enable(proxy, False)
@@ -106,7 +111,7 @@ class Link:
         return meter
 
     async def _add(self, api: Toxiproxy, proxy: str, toxic: str) -> None:
-        for stream, name in zip(("upstream", "downstream"), self._names(), strict=True):
+        for stream, name in zip(self.streams, self._names(), strict=True):
             await api.add(proxy, Toxic(name, toxic, stream, self.share, dict(self.attributes)))
 
     async def receipt(self, ctx: FaultContext, handle: object) -> Receipt:
@@ -177,6 +182,14 @@ def blackhole(on: EdgeName, *, share: float = 1.0) -> Link:
     `share=0` changes nothing.
     """
     return Link(on.name, "blackhole", "timeout", {"timeout": 0}, share, share == 0)
+
+
+def one_way(on: EdgeName, *, share: float = 1.0) -> Link:
+    """Swallow the server's answers and nothing else: requests arrive and are executed, and the client never learns it.
+
+    Heal closes all of this link's connections. `share=0` changes nothing.
+    """
+    return Link(on.name, "one_way", "timeout", {"timeout": 0}, share, share == 0, streams=("downstream",))
 
 
 def down(on: EdgeName, *, share: float = 1.0) -> Link:

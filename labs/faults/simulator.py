@@ -30,7 +30,7 @@ class Switch:
 
     role: str
     name: str
-    values: Mapping[str, float]
+    values: Mapping[str, float | str]
     zero: bool = False
     lasting: float = 10.0
     heals_first: bool = False

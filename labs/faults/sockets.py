@@ -3,15 +3,19 @@
 Toxiproxy counts the bytes of a connection only when it closes, and a pool or a Kafka client keeps its connections for
 minutes. The kernel counts at once: `tcp_info` over netlink (sock_diag(7), `struct inet_diag_req_v2` and
 `struct tcp_info` of linux/inet_diag.h and linux/tcp.h), for which no privilege is needed.
+
+Standard library only: its text is also run as a program in containers (labs/faults/flows.py).
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import struct
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
@@ -83,3 +87,15 @@ def _flow(data: bytes, start: int, end: int, port: int) -> tuple[int, Flow] | No
             return cookie, Flow(max(received, 0), max(acked, 0))
         offset += max((length + 3) & ~3, 4)
     return None
+
+
+def serve() -> None:
+    """One line of JSON for each port on stdin."""
+    for line in sys.stdin:
+        found = {cookie: asdict(flow) for cookie, flow in accepted(int(line)).items()}
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()

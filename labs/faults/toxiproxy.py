@@ -65,6 +65,10 @@ class Toxiproxy:
         """Disabled, a proxy closes its connections and refuses new ones."""
         await self._call("POST", f"/proxies/{proxy}", {"enabled": enabled})
 
+    async def lead_to(self, proxy: str, upstream: str) -> None:
+        """Another server behind the proxy; its connections are closed."""
+        await self._call("POST", f"/proxies/{proxy}", {"upstream": upstream})
+
     async def _call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, missing_ok: bool = False
     ) -> bytes:

@@ -92,6 +92,7 @@ LAB = Lab(
     steady_state=(error_rate(below=0.01), p99(below_ms=500)),
     faults=(
         at(1, bank.loses_answer(share=0.05), lasting=40),
+        at(1, bank.declines(share=0.03), lasting=40),  # so that somebody is told `failed`, and it can be contradicted
         at(20, kill_at_failpoint("sut", "payments.after_bank_answer", down=3)),
         at(28, pause("bank"), lasting=5),
         at(36, kill("broker", down=5)),
@@ -100,6 +101,7 @@ LAB = Lab(
     # The naive program needs a second to take an answer for lost and another moment to be told captured: 3 s for that first.
     short_faults=(
         at(0, bank.loses_answer(share=0.2), lasting=9),
+        at(0, bank.declines(share=0.05), lasting=9),
         at(3, kill_at_failpoint("sut", "payments.after_bank_answer", down=0.5)),
         at(5.5, kill("broker", down=0.5)),
         at(6.5, pause("bank"), lasting=1.5),

@@ -11,7 +11,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
-from services.kit.kafka import producer
+from services.kit import kafka
 
 RETRY_SECONDS = 0.5
 
@@ -37,14 +37,13 @@ async def ensure_database(url: str, tables: str) -> None:
 async def patient_producer(bootstrap: str, *, client_id: str) -> AsyncIterator[AIOKafkaProducer]:
     """A started producer; waits for a broker that is away, as a restart policy would."""
     while True:
-        kafka = producer(bootstrap, client_id=client_id)
+        producer = kafka.producer(bootstrap, client_id=client_id)
         try:
-            await kafka.start()
+            await kafka.start(producer)
             break
-        except KafkaConnectionError:
-            await kafka.stop()
+        except (KafkaConnectionError, TimeoutError):
             await asyncio.sleep(RETRY_SECONDS)
     try:
-        yield kafka
+        yield producer
     finally:
-        await kafka.stop()
+        await kafka.stop(producer)

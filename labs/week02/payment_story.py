@@ -42,7 +42,8 @@ async def _operations(evidence: Evidence, reference: str) -> Sequence[Row]:
         return ()
 
 
-async def _bank_lines(evidence: Evidence, reference: str) -> list[StoryLine]:
+async def bank_lines(evidence: Evidence, reference: str) -> list[StoryLine]:
+    """What the bank logged and did for the card of this reference."""
     lines = []
     for row in await evidence.sql("bank", BANK_REQUESTS, f"tok_{reference}"):
         struck = f", struck by {row['behaviour']}" if row["behaviour"] else ""
@@ -52,7 +53,8 @@ async def _bank_lines(evidence: Evidence, reference: str) -> list[StoryLine]:
     return lines
 
 
-async def _our_lines(evidence: Evidence, reference: str) -> list[StoryLine]:
+async def our_lines(evidence: Evidence, reference: str) -> list[StoryLine]:
+    """What our tables hold of this reference."""
     lines = []
     for row in await evidence.sql("payments", OUR_PAYMENTS, reference):
         payment = type_id("pay", str(row["id"]))
@@ -76,7 +78,7 @@ async def _topic_lines(evidence: Evidence, reference: str) -> list[StoryLine]:
 
 async def story(evidence: Evidence, reference: str) -> Sequence[StoryLine]:
     """What the bank, our tables and the topic hold of one merchant reference, in time order."""
-    lines = await _bank_lines(evidence, reference)
-    lines += await _our_lines(evidence, reference)
+    lines = await bank_lines(evidence, reference)
+    lines += await our_lines(evidence, reference)
     lines += await _topic_lines(evidence, reference)
     return sorted(lines, key=lambda line: line.at)

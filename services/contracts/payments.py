@@ -21,6 +21,7 @@ class PaymentEvent(msgspec.Struct, frozen=True):
     """A payment as it stood after the change. Amounts are integer minor units of `currency` (ISO 4217).
 
     `sequence` counts the events of one payment from 1 without gaps. Consumers dedup by the header `ce_id`.
+    `metadata` is what the merchant gave the payment along; see SKU and QUANTITY.
     """
 
     payment_id: str
@@ -33,3 +34,8 @@ class PaymentEvent(msgspec.Struct, frozen=True):
     captured_amount: int
     refunded_amount: int
     sequence: int
+    metadata: dict[str, str] = {}
+
+
+SKU, QUANTITY = "sku", "quantity"
+"""Names in `metadata` by which a till says what was bought: an article of the catalogue, and how many of it (1 if not said)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 
 import msgspec
 from starlette.responses import Response
@@ -44,8 +45,40 @@ class Problem(Exception):
         return Response(self.body(), self.status, self.headers, media_type="application/problem+json")
 
 
+class Busy(Problem):
+    """The service has as many requests in flight as it takes; this one was not begun."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503, "overloaded", "Too many requests are in flight; nothing was done", headers={"Retry-After": "1"}
+        )
+
+
+class OutcomeUnknown(Problem):
+    """503: it may have been done. The idempotency key makes it safe to ask again. `retry_after` in seconds, 1 to 60."""
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        super().__init__(
+            503,
+            "outcome_unknown",
+            "Whether this was done is not known",
+            detail="Send the same request with the same Idempotency-Key again.",
+            headers={"Retry-After": whole_seconds(retry_after)},
+        )
+
+
+class InvalidQuery(Problem):
+    def __init__(self, detail: str) -> None:
+        super().__init__(422, "invalid_request", "The query is not valid", detail=detail)
+
+
+def whole_seconds(wanted: float | None) -> str:
+    """For Retry-After: rounded up, 1 to 60."""
+    return str(min(60, max(1, ceil(wanted or 1))))
+
+
 class Unavailable(Problem):
-    """503 with Retry-After: nothing was done, the same request may be sent again."""
+    """503 with Retry-After: the same request may be sent again. Whether nothing was done is for the service to say."""
 
     def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(

@@ -1,5 +1,7 @@
 """Failpoints: named places where a test or a lab can kill, stop or delay the process at the nth pass.
 
+A pass may say whose it is (`await failpoint("cron.after_effect", job.name)`), and an arming may count only some of them.
+
 Inert (one dict look-up) unless armed: by LAB_FAILPOINTS ("name=kill@1,other=delay:0.5@3") at start, or over HTTP at
 /lab/failpoints, which exists in the lab profile only. Idea: etcd's gofail, TiKV's fail-rs.
 """
@@ -17,12 +19,16 @@ Action = Literal["kill", "stop", "delay"]
 
 @dataclass(slots=True)
 class Failpoint:
-    """`nth` counts passes from the arming on; 1 is the next one. `seconds` is for delay only (0 to 60)."""
+    """`nth` counts passes from the arming on; 1 is the next one. `seconds` is for delay only (0 to 60).
+
+    With `subject` only passes whose subject contains it count.
+    """
 
     name: str
     action: Action
     nth: int = 1
     seconds: float = 0.0
+    subject: str = ""
     hits: int = 0
 
 
@@ -75,12 +81,12 @@ def arm_from_text(text: str) -> None:
             raise ValueError(f"LAB_FAILPOINTS: {part!r}: {error}") from None
 
 
-async def failpoint(name: str) -> None:
+async def failpoint(name: str, subject: str = "") -> None:
     """A place to break. SIGKILL and SIGSTOP go to this very process, as a real fault would."""
     if not _armed:
         return
     point = _armed.get(name)
-    if point is None:
+    if point is None or point.subject not in subject:
         return
     point.hits += 1
     if point.hits != point.nth:

@@ -11,10 +11,11 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from time import perf_counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from time import monotonic, perf_counter
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,9 +30,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.kit import failpoint, logs, tracing
+from services.kit import clock, failpoint, logs, openapi, tracing
+from services.kit.connection import MAX_HEAD_BYTES, BoundedProtocol, HeadTooLarge
+from services.kit.deadline import DeadlineGate, Deadlines
 from services.kit.errors import Problem
 from services.kit.settings import ProcessSettings
+from services.patterns.token_bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +45,24 @@ REQUESTS = Histogram(
     ["method", "route", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+FAILURES = Counter(
+    "http_server_failures_total", "Requests answered with 5xx; counted from 0, unlike a status nobody has seen"
+)
 IN_FLIGHT = Gauge("http_server_active_requests", "Requests being answered")
 TASK_FAILURES = Counter("process_task_failures_total", "Background tasks that ended with an error", ["task"])
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER_METHOD = "_OTHER"
+BODY_SECONDS = 10.0
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Asked each second by machines: no metrics, no trace."""
+UNTRACED = tracing.Span("")
+SLOW_SECONDS = 1.0
+"""A request as slow as this, or answered with a 5xx, gets a line in the log, which its exemplar's trace id leads to."""
+LINES_PER_SECOND = 10.0
+"""More are not written: when all are slow, the log must not make them slower."""
 
 NO_NATIVE_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI has its own since 0.16x; `Shell` and kit.tracing do this for every process alike, once."""
@@ -61,12 +78,37 @@ class BodyTooLarge(Problem):
         )
 
 
-class Shell:
-    """Outermost ASGI layer: limits, trace, metrics. Logs an unhandled error, which `_unexpected` has answered."""
+class BodyTooSlow(Problem):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            408,
+            "body_too_slow",
+            "The request body took too long to arrive",
+            detail=f"It must be here within {seconds:g} s of the head.",
+            headers={"Connection": "close"},
+        )
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+
+class Shell:
+    """Outermost ASGI layer: limits, trace, metrics. Logs an unhandled error, which `_unexpected` has answered.
+
+    A client that sends its body a byte at a time holds a connection and a task; it has `body_seconds` in all. To the paths
+    in `streamed` a body of any length may be sent: there it has so long for each piece, from when the route asks for it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        body_seconds: float = BODY_SECONDS,
+        streamed: Collection[str] = (),
+    ) -> None:
         self._app = app
+        self._streamed = streamed
         self._limit = max_body_bytes
+        self._body_seconds = body_seconds
+        self._lines = TokenBucket(LINES_PER_SECOND, LINES_PER_SECOND, monotonic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,15 +116,26 @@ class Shell:
             return
         started = perf_counter()
         status = 500
-        answered = complete = False
+        answered = complete = arrived = False
         received = 0
         headers = dict(scope["headers"])
+        quiet = scope["path"] in QUIET_ROUTES
+        streamed = scope["path"] in self._streamed
+        latest = asyncio.get_running_loop().time() + self._body_seconds
 
         async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, arrived
+            if arrived:
+                return await receive()
+            until = asyncio.get_running_loop().time() + self._body_seconds if streamed else latest
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow(self._body_seconds) from None
+            arrived = not message.get("more_body", False)
             received += len(message.get("body", b""))
-            if received > self._limit:
+            if received > self._limit and not streamed:
                 raise BodyTooLarge(self._limit)
             return message
 
@@ -96,10 +149,12 @@ class Shell:
 
         IN_FLIGHT.inc()
         parent = headers.get(b"traceparent", b"").decode("latin-1")
-        with tracing.span(f"{scope['method']} {scope['path']}", "server", parent=parent):
+        with nullcontext(UNTRACED) if quiet else tracing.span("HTTP", "server", parent=parent) as span:
             try:
+                if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+                    raise HeadTooLarge
                 length = headers.get(b"content-length", b"0")
-                if not length.isdigit() or int(length) > self._limit:
+                if not length.isdigit() or (int(length) > self._limit and not streamed):
                     raise BodyTooLarge(self._limit)
                 await self._app(scope, limited_receive, noting_send)
             except Problem as problem:
@@ -112,16 +167,45 @@ class Shell:
                     raise
             finally:
                 IN_FLIGHT.dec()
-                self._observe(scope, status, perf_counter() - started)
+                if not quiet:
+                    self._observe(scope, span, status, perf_counter() - started)
 
-    @staticmethod
-    def _observe(scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        if route in QUIET_ROUTES:
-            return
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        trace_id = tracing.current_trace_id()
-        REQUESTS.labels(method, route, str(status)).observe(seconds, {"trace_id": trace_id} if trace_id else None)
+    def _observe(self, scope: Scope, span: tracing.Span, status: int, seconds: float) -> None:
+        route, method = getattr(scope.get("route"), "path", "unmatched"), method_of(scope)
+        REQUESTS.labels(method, route, str(status)).observe(seconds, tracing.exemplar())
+        FAILURES.inc(status >= 500)
+        if span.recorded:
+            _describe(span, scope, method, status)
+        notable = status >= 500 or seconds >= SLOW_SECONDS
+        level = logging.INFO if notable and self._lines.take() else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(
+                level,
+                "answered",
+                extra={"method": method, "route": route, "status": status, "seconds": round(seconds, 4)},
+            )
+
+
+def method_of(scope: Scope) -> str:
+    """For labels and span names, which must not be made by whoever sends a request."""
+    return scope["method"] if scope["method"] in METHODS else OTHER_METHOD
+
+
+def _describe(span: tracing.Span, scope: Scope, method: str, status: int) -> None:
+    """Semantic conventions of an HTTP server span. The query is left out: it may hold what is nobody else's business."""
+    route = getattr(scope.get("route"), "path", None)
+    if route is not None:
+        span.set("http.route", route)
+    span.rename(" ".join(filter(None, ("HTTP" if method == OTHER_METHOD else method, route))))
+    span.set("http.request.method", method)
+    span.set("url.scheme", scope["scheme"])
+    span.set("url.path", scope["path"])
+    span.set("http.response.status_code", status)
+    if (server := scope.get("server")) is not None:
+        span.set("server.address", server[0])
+        span.set("server.port", server[1] or 0)
+    if status >= 500:
+        span.fail(str(status))
 
 
 class Tasks:
@@ -133,6 +217,7 @@ class Tasks:
 
     def start(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
         """Run a loop until the process stops; it is cancelled at shutdown and awaited."""
+        TASK_FAILURES.labels(name)  # counted from 0
         task = asyncio.create_task(loop, name=name)
         task.add_done_callback(self._ended)
         self._tasks.append(task)
@@ -164,8 +249,12 @@ def service_app(
     lifespan: Lifespan | None = None,
     checks: Mapping[str, Check] | None = None,
     description: str = "",
+    deadlines: Deadlines | None = None,
 ) -> FastAPI:
-    """An application with health, metrics and, in the lab profile, failpoints. `checks` decide readiness by name."""
+    """An application with health, metrics and, in the lab profile, failpoints. `checks` decide readiness by name.
+
+    With `deadlines` every route below /v1 has one, see kit.deadline.
+    """
 
     @asynccontextmanager
     async def whole_life(app: FastAPI) -> AsyncIterator[None]:
@@ -174,7 +263,7 @@ def service_app(
         else:
             async with lifespan(app):
                 yield
-        tracing.shutdown()
+        await asyncio.to_thread(tracing.shutdown)
 
     app = FastAPI(
         title=name,
@@ -185,6 +274,10 @@ def service_app(
         telemetry=NO_NATIVE_TELEMETRY,
     )
     app.state.process = settings
+    assumed = app.openapi
+    app.openapi = lambda: openapi.made_true(assumed(), deadlines=deadlines is not None)  # type: ignore[method-assign]  # FastAPI's documented way
+    if deadlines is not None:
+        app.add_middleware(DeadlineGate, deadlines=deadlines)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -209,6 +302,7 @@ def service_app(
 
     if settings.lab_profile:
         _add_failpoints(app)
+        _add_clock(app)
     return app
 
 
@@ -217,6 +311,7 @@ def _add_failpoints(app: FastAPI) -> None:
         action: str
         nth: int = 1
         seconds: float = 0.0
+        subject: str = ""
 
     @app.get("/lab/failpoints", include_in_schema=False)
     async def listing() -> Response:
@@ -226,7 +321,8 @@ def _add_failpoints(app: FastAPI) -> None:
     async def arming(name: str, request: Request) -> Response:
         wanted = await read_json(request, Arming)
         try:
-            failpoint.arm(failpoint.Failpoint(name, wanted.action, wanted.nth, wanted.seconds))  # type: ignore[arg-type]  # arm() checks it
+            point = failpoint.Failpoint(name, wanted.action, wanted.nth, wanted.seconds, wanted.subject)  # type: ignore[arg-type]  # arm() checks it
+            failpoint.arm(point)
         except ValueError as error:
             raise Problem(422, "invalid_failpoint", "This failpoint cannot be armed", detail=str(error)) from None
         return Response(status_code=204)
@@ -234,6 +330,26 @@ def _add_failpoints(app: FastAPI) -> None:
     @app.delete("/lab/failpoints/{name}", include_in_schema=False)
     async def disarming(name: str) -> Response:
         failpoint.disarm(name)
+        return Response(status_code=204)
+
+
+def _add_clock(app: FastAPI) -> None:
+    class Setting(msgspec.Struct, forbid_unknown_fields=True):
+        offset_seconds: float
+
+    @app.get("/lab/clock", include_in_schema=False)
+    async def reading() -> Response:
+        skew = clock.skew()
+        shown = {"now": clock.wall_time(), "offset_seconds": skew.offset_seconds, "reads": skew.reads}
+        return json_response(200, shown)
+
+    @app.put("/lab/clock", include_in_schema=False)
+    async def setting(request: Request) -> Response:
+        wanted = await read_json(request, Setting)
+        try:
+            clock.set_skew(wanted.offset_seconds)
+        except ValueError as error:
+            raise Problem(422, "invalid_clock", "The clock cannot be set so", detail=str(error)) from None
         return Response(status_code=204)
 
 
@@ -296,10 +412,21 @@ def json_response(status: int, value: object, headers: Mapping[str, str] | None 
     return Response(msgspec.json.encode(value), status, dict(headers or {}), media_type="application/json")
 
 
-def serve(app: FastAPI, settings: ProcessSettings, *, name: str, tasks: Tasks | None = None) -> None:
-    """Run until SIGTERM or SIGINT: intake stops, requests drain within `drain_seconds`, lifespan ends, exit 0."""
+def serve(
+    app: FastAPI,
+    settings: ProcessSettings,
+    *,
+    name: str,
+    tasks: Tasks | None = None,
+    more_ports: Sequence[int] = (),
+    streamed: Collection[str] = (),
+) -> None:
+    """Run until SIGTERM or SIGINT: intake stops, requests drain within `drain_seconds`, lifespan ends, exit 0.
+
+    `more_ports` are served beside HTTP_PORT; a request's `scope["server"]` says which one it came in by. `streamed`: see Shell.
+    """
     logs.configure(name, settings.log_level)
-    tracing.configure(name, settings.otlp_endpoint)
+    tracing.configure(name, settings.otlp_endpoint, settings.trace_ratio)
     try:
         failpoint.arm_from_text(os.environ.get("LAB_FAILPOINTS", "") if settings.lab_profile else "")
     except ValueError as error:
@@ -308,22 +435,38 @@ def serve(app: FastAPI, settings: ProcessSettings, *, name: str, tasks: Tasks | 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
-        Shell(app, max_body_bytes=settings.max_body_bytes),
+        Shell(app, max_body_bytes=settings.max_body_bytes, streamed=streamed),
         host=settings.http_host,
         port=settings.http_port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         lifespan="on",
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        backlog=2048,
+        backlog=BACKLOG,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     server = uvicorn.Server(config)
-    server.run()
+    server.run(_listen(settings.http_host, (settings.http_port, *more_ports)) if more_ports else None)
     if not server.started or (tasks is not None and tasks.failed):
         sys.exit(1)
+
+
+def _listen(host: str, ports: Sequence[int]) -> list[socket.socket]:
+    """Bound only: the server listens once it is ready. Raises SystemExit with the port that is not to be had."""
+    bound: list[socket.socket] = []
+    for port in ports:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound.append(socket.socket(family, kind, protocol))
+        bound[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound[-1].bind(address)
+        except OSError as error:
+            for one in bound:
+                one.close()
+            raise SystemExit(f"Port {port} cannot be listened on: {error.strerror}") from None
+    return bound

@@ -20,7 +20,12 @@ class ProcessSettings(BaseSettings):
     lab_prefix: str = Field(default="", pattern=r"^[a-z0-9_]{0,40}$", description="Put before topics and groups")
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and API listen on")
     http_port: int = Field(ge=1, le=65535, description="Port of the same")
-    otlp_endpoint: str = Field(default="", description="OTLP/HTTP base URL for traces; empty switches them off")
+    otlp_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s:]+(:[0-9]{1,5})?(/\S*)?)?$",
+        description="OTLP/HTTP base URL for traces; empty switches them off",
+    )
+    trace_ratio: float = Field(default=1.0, ge=0, le=1, description="Share of the traces begun here that are kept")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     max_body_bytes: int = Field(default=64 * 1024, ge=1024, le=16 * 1024 * 1024)
     drain_seconds: int = Field(default=10, ge=0, le=300, description="Bound on finishing requests after SIGTERM")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.kit import ids
-from services.kit.errors import Unavailable
+from services.kit import ids, openapi
+from services.kit.access import ApiKeys, bearer
+from services.kit.admission import Places, store_answers
 from services.kit.http import json_response, read_json
-from services.patterns.idempotency import fingerprint, valid_key
+from services.kit.idempotency import idempotency_key
+from services.kit.query import Query
+from services.patterns.idempotency import fingerprint
 from services.payments import handlers, metrics, problems
 from services.payments.bank import signature_holds
 from services.payments.domain import OPERATION_PREFIX, OperationKind
@@ -31,13 +32,6 @@ from services.payments.schemas import (
     RefundPayment,
     VoidPayment,
 )
-from services.payments.store import StoreUnavailable
-
-API_KEY_SECONDS = 10.0
-"""How long a revoked API key may still work in a process that has seen it."""
-API_KEYS = 10_000
-PAGE = 20
-PAGE_LIMIT = 100
 
 
 @dataclass(slots=True)
@@ -45,27 +39,16 @@ class Edge:
     """What the routes need beside the commands' context. One per process."""
 
     context: Context
-    in_flight: int = 0
-    merchants: dict[bytes, tuple[str, float]] = field(default_factory=dict)
+    keys: ApiKeys = field(init=False)
+    places: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.context.settings.max_in_flight, metrics.SHED.inc)
+        self.keys = ApiKeys(self.context.store.merchant_of, self.context.clock.monotonic)
 
     async def merchant(self, request: Request) -> str:
         """Whose request this is. Raises Unauthorised."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            raise problems.Unauthorised
-        digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()
-        now = self.context.clock.monotonic()
-        known = self.merchants.get(digest)
-        if known is not None and known[1] > now:
-            return known[0]
-        merchant = await self.context.store.merchant_of(digest)
-        if merchant is None:
-            self.merchants.pop(digest, None)
-            raise problems.Unauthorised
-        if len(self.merchants) >= API_KEYS:
-            self.merchants.clear()
-        self.merchants[digest] = (merchant, now + API_KEY_SECONDS)
-        return merchant
+        return await self.keys.owner(bearer(request))
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
@@ -73,27 +56,8 @@ class Edge:
 
         Its body was read before: who sends slowly must not hold a place.
         """
-        if self.in_flight >= self.context.settings.max_in_flight:
-            metrics.SHED.inc()
-            raise problems.Busy
-        self.in_flight += 1
-        try:
+        with self.places.one(), store_answers():
             yield
-        except StoreUnavailable:
-            raise Unavailable("The database does not answer; send the same request again.") from None
-        finally:
-            self.in_flight -= 1
-
-
-def idempotency_key(request: Request) -> str:
-    """The one Idempotency-Key of the request. Raises KeyMissing, KeyInvalid."""
-    values = [value for name, value in request.scope["headers"] if name == b"idempotency-key"]
-    if len(values) != 1:
-        raise problems.KeyMissing
-    key = valid_key(values[0])
-    if key is None:
-        raise problems.KeyInvalid
-    return key
 
 
 def _payment_id(text: str) -> UUID:
@@ -141,17 +105,24 @@ def routes(edge_of: Callable[[], Edge]) -> APIRouter:
             caller = Caller(merchant, key, fingerprint(f"POST {request.url.path}", body))
             return _answer(await handlers.operate(edge.context, caller, kind, _payment_id(text), amount))
 
-    @router.post("/payments/{payment_id}/capture", openapi_extra=_documented(CapturePayment, 200, keyed=True))
+    @router.post(
+        "/payments/{payment_id}/capture",
+        openapi_extra=_documented(CapturePayment, 200, keyed=True, body_required=False),
+    )
     async def capture(payment_id: str, request: Request) -> Response:
         """Capture an authorised payment once, whole or in part; the rest is released."""
         return await operate(request, payment_id, OperationKind.CAPTURE, CapturePayment)
 
-    @router.post("/payments/{payment_id}/void", openapi_extra=_documented(VoidPayment, 200, keyed=True))
+    @router.post(
+        "/payments/{payment_id}/void", openapi_extra=_documented(VoidPayment, 200, keyed=True, body_required=False)
+    )
     async def void(payment_id: str, request: Request) -> Response:
         """Give an authorised payment up; the reserved money is released."""
         return await operate(request, payment_id, OperationKind.VOID, VoidPayment)
 
-    @router.post("/payments/{payment_id}/refunds", openapi_extra=_documented(RefundPayment, 201, keyed=True))
+    @router.post(
+        "/payments/{payment_id}/refunds", openapi_extra=_documented(RefundPayment, 201, keyed=True, body_required=False)
+    )
     async def refund(payment_id: str, request: Request) -> Response:
         """Give captured money back, whole or in part, as often as something is left."""
         return await operate(request, payment_id, OperationKind.REFUND, RefundPayment)
@@ -164,16 +135,21 @@ def routes(edge_of: Callable[[], Edge]) -> APIRouter:
             merchant = await edge.merchant(request)
             return json_response(200, await handlers.get_payment(edge.context, merchant, _payment_id(payment_id)))
 
-    @router.get("/payments", openapi_extra=_documented(None, 200, answer=PaymentList, query=_PAGING))
+    @router.get("/payments", openapi_extra=openapi.documented(None, 200, answer=PaymentList, parameters=openapi.PAGING))
     async def listing(request: Request) -> Response:
         """The merchant's payments, newest first."""
         edge = edge_of()
         async with edge.admitted():
             merchant = await edge.merchant(request)
-            before, limit = _paging(request)
-            return json_response(200, await handlers.list_payments(edge.context, merchant, before, limit))
+            query = Query.of(request, "limit", "cursor")
+            before = query.cursor(PREFIX)
+            return json_response(200, await handlers.list_payments(edge.context, merchant, before, query.limit))
 
-    @router.post("/bank-events", status_code=204, openapi_extra=_documented(BankEvent, 204, answer=None))
+    @router.post(
+        "/bank-events",
+        status_code=204,
+        openapi_extra=openapi.documented(BankEvent, 204, parameters=[_SIGNATURE_HEADER], public=True),
+    )
     async def bank_event(request: Request) -> Response:
         """The bank's webhook. Only a hint: it makes the resolver ask sooner."""
         edge = edge_of()
@@ -191,73 +167,22 @@ def routes(edge_of: Callable[[], Edge]) -> APIRouter:
     return router
 
 
-def _paging(request: Request) -> tuple[UUID | None, int]:
-    query = request.query_params
-    if unknown := set(query) - {"limit", "cursor"}:
-        raise problems.InvalidQuery(f"There are limit and cursor; {len(unknown)} other parameters were sent.")
-    limit = query.get("limit", str(PAGE))
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= PAGE_LIMIT):
-        raise problems.InvalidQuery(f"limit is 1 to {PAGE_LIMIT}.")
-    if "cursor" not in query:
-        return None, int(limit)
-    before = ids.decode(PREFIX, query["cursor"])
-    if before is None:
-        raise problems.InvalidQuery("cursor is the next_cursor of an earlier page.")
-    return before, int(limit)
-
-
-_PAGING = (
-    {
-        "name": "limit",
-        "in": "query",
-        "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": PAGE},
-    },
-    {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "next_cursor of the page before"},
+_KEY_HEADER = openapi.idempotency_key(
+    "Opaque, compared byte by byte, quotes included. The same key and body get the same answer for 24 hours.",
+    required=True,
 )
-_KEY_HEADER = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
-    "description": "Opaque, compared byte by byte, quotes included. The same key and body get the same answer for 24 hours.",
-}
-_PROBLEM = {"description": "RFC 9457 problem", "content": {"application/problem+json": {"schema": {"type": "object"}}}}
 
 
-def _documented(
-    body: type | None,
-    status: int,
-    *,
-    keyed: bool = False,
-    answer: type | None = PaymentView,
-    query: tuple[dict[str, Any], ...] = (),
-) -> dict[str, Any]:
-    """What OpenAPI says of a route that reads and writes its bodies itself."""
-    document: dict[str, Any] = {"responses": {"4XX": _PROBLEM, "503": _PROBLEM}}
-    done: dict[str, Any] = {"description": "Done"}
-    if answer is not None:
-        done["content"] = _content(answer)
-    document["responses"][str(status)] = done
+_SIGNATURE_HEADER = openapi.header(
+    "Bank-Signature", "^t=[0-9]+,v1=[0-9a-f]{64}$", "The bank's HMAC-SHA256 over time and body", required=True
+)
+
+
+def _documented(body: type | None, status: int, *, keyed: bool = False, body_required: bool = True) -> dict[str, Any]:
+    """A route that answers with a payment; whoever sends a key may have to ask for it again."""
+    parameters = [_KEY_HEADER] if keyed else []
+    document = openapi.documented(body, status, answer=PaymentView, parameters=parameters, body_required=body_required)
     if keyed:
-        document["responses"]["202"] = done | {"description": "Not known yet; ask at Location"}
-        document["parameters"] = [_KEY_HEADER]
-    elif query:
-        document["parameters"] = list(query)
-    if body is not None:
-        document["requestBody"] = {"required": True, "content": _content(body)}
+        responses = document["responses"]
+        responses["202"] = responses[str(status)] | {"description": "Not known yet; ask at Location"}
     return document
-
-
-def _content(kind: type) -> dict[str, Any]:
-    schemas, components = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
-    (schema,) = schemas
-    name = schema["$ref"].rpartition("/")[2]
-    return {"application/json": {"schema": _inline(components[name], components)}}
-
-
-def _inline(schema: Any, components: dict[str, Any]) -> Any:
-    if isinstance(schema, dict):
-        if "$ref" in schema:
-            return _inline(components[schema["$ref"].rpartition("/")[2]], components)
-        return {name: _inline(value, components) for name, value in schema.items()}
-    return [_inline(value, components) for value in schema] if isinstance(schema, list) else schema

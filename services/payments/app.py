@@ -10,11 +10,13 @@ from fastapi import FastAPI
 
 from services.kit import postgres
 from services.kit.clock import Clock, SystemClock
+from services.kit.deadline import Deadlines
 from services.kit.http import service_app
 from services.kit.settings import ProcessSettings
-from services.payments import failpoints
+from services.patterns.deadline import Budget
+from services.payments import failpoints, metrics, ops
 from services.payments.api import Edge, routes
-from services.payments.bank import Bank
+from services.payments.bank import RETRIES, bank_client
 from services.payments.handlers import Context
 from services.payments.settings import PaymentsSettings
 from services.payments.store import PaymentStore
@@ -48,7 +50,7 @@ def create_app(process: ProcessSettings, settings: PaymentsSettings, *, clock: C
             await postgres.create_pool(
                 settings.database_url.get_secret_value(), name="payments-api", maximum=settings.database_pool
             ) as pool,
-            bank_client(settings) as bank,
+            bank_client(settings, retries=RETRIES) as bank,
         ):
             running.store = store = PaymentStore(pool)
             running.edge = Edge(Context(store, bank, clock or SystemClock(), random.SystemRandom(), settings))
@@ -60,12 +62,12 @@ def create_app(process: ProcessSettings, settings: PaymentsSettings, *, clock: C
         process,
         lifespan=lifespan,
         checks={"database": running.database_answers},
+        deadlines=Deadlines(
+            Budget(settings.budget_seconds, settings.budget_maximum_seconds), metrics.ABANDONED, metrics.WASTED
+        ),
         description="Payments that are charged once, whatever fails in between.",
     )
     app.include_router(routes(running.current))
+    if settings.ops_key.get_secret_value():
+        app.include_router(ops.routes(lambda: running.current().context.bank, settings.ops_key))
     return app
-
-
-def bank_client(settings: PaymentsSettings) -> Bank:
-    """The bank as the settings say."""
-    return Bank(settings.bank_url, settings.bank_api_key.get_secret_value(), timeout=settings.bank_timeout_seconds)

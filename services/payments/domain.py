@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -140,7 +141,10 @@ class LedgerUnbalanced(PaymentError):
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """Amounts in minor units: 0 <= refunded_amount <= captured_amount <= amount. `sequence` counts its events."""
+    """Amounts in minor units: 0 <= refunded_amount <= captured_amount <= amount. `sequence` counts its events.
+
+    `metadata` is the merchant's: nothing here reads it.
+    """
 
     id: UUID
     merchant_id: str
@@ -159,12 +163,14 @@ class Payment:
     failure_code: str | None = None
     expires_at: datetime | None = None
     sequence: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One thing asked of the bank under one reference, however often it is sent.
 
+    `attempts`: how often somebody has taken it up, to send it or to ask. `unanswered`: how many sendings got no answer.
     `expiring`: a void that we began because the authorisation's time is over.
     """
 
@@ -176,7 +182,17 @@ class Operation:
     created_at: datetime
     status: OperationStatus = OperationStatus.PENDING
     attempts: int = 0
+    unanswered: int = 0
     expiring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the bank's answer says it did; None where it does not tell."""
+
+    reference: str | None = None
+    amount: int | None = None
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +200,7 @@ class Done:
     """The bank did it. `bank_id` is its own id of the charge or operation."""
 
     bank_id: str
+    said: Said = Said()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +212,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nobody can say. `retry_after` in seconds, if the bank named a time."""
+    """Nobody can say. `retry_after` in seconds, if the bank named a time.
+
+    `unanswered`: the request may have arrived, and the bank may still be at it.
+    """
 
     reason: str
     retry_after: float | None = None
+    unanswered: bool = False
 
 
 Final = Done | Refused
@@ -221,6 +242,20 @@ class Settled:
     operation_status: OperationStatus
     event_type: str | None
     entries: tuple[Entry, ...] = ()
+
+
+def agrees(done: Done, payment: Payment, operation: Operation) -> bool:
+    """Whether the bank did what it was asked: our reference, our amount, our currency, as far as it tells.
+
+    A void moves no amount of its own, so the bank's figure there is not ours to compare.
+    """
+    asked = Said(operation.bank_reference, None if operation.kind is K.VOID else operation.amount, payment.currency)
+    pairs = (
+        (done.said.reference, asked.reference),
+        (done.said.amount, asked.amount),
+        (done.said.currency, asked.currency),
+    )
+    return all(said is None or wanted is None or said == wanted for said, wanted in pairs)
 
 
 def begin(payment: Payment, kind: OperationKind, amount: int | None, now: datetime) -> int:

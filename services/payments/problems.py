@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from services.kit.errors import Problem
+from math import ceil
 
+from services.kit.errors import InvalidQuery, OutcomeUnknown, Problem
+from services.kit.idempotency import KeyInFlight, KeyReused
 
-class Unauthorised(Problem):
-    def __init__(self) -> None:
-        super().__init__(
-            401, "unauthorised", "Send a valid API key as a bearer token", headers={"WWW-Authenticate": "Bearer"}
-        )
-
-
-class KeyMissing(Problem):
-    def __init__(self) -> None:
-        super().__init__(400, "idempotency_key_missing", "Send the header Idempotency-Key, once")
-
-
-class KeyInvalid(Problem):
-    def __init__(self) -> None:
-        super().__init__(400, "idempotency_key_invalid", "An Idempotency-Key is 1 to 255 visible ASCII characters")
-
-
-class KeyReused(Problem):
-    def __init__(self) -> None:
-        super().__init__(422, "idempotency_key_reused", "This Idempotency-Key was used for another request")
-
-
-class KeyInFlight(Problem):
-    def __init__(self) -> None:
-        super().__init__(
-            409,
-            "request_in_flight",
-            "The first request with this Idempotency-Key is still being worked on",
-            headers={"Retry-After": "1"},
-        )
+__all__ = ["InvalidQuery", "KeyInFlight", "KeyReused", "OutcomeUnknown"]
 
 
 class ReferenceInUse(Problem):
@@ -97,11 +70,6 @@ class InvalidSource(Problem):
         )
 
 
-class InvalidQuery(Problem):
-    def __init__(self, detail: str) -> None:
-        super().__init__(422, "invalid_request", "The query is not valid", detail=detail)
-
-
 class Declined(Problem):
     """402. `what`: card (the payment failed) or capture, void, refund (the payment stays as it was)."""
 
@@ -111,24 +79,22 @@ class Declined(Problem):
         )
 
 
-class Busy(Problem):
-    def __init__(self) -> None:
-        super().__init__(
-            503, "overloaded", "Too many requests are in flight; nothing was done", headers={"Retry-After": "1"}
-        )
+class BankAway(Problem):
+    """The breaker before the card's shard of the bank is open. Certain: nothing was sent, nothing written, no key used up."""
 
-
-class OutcomeUnknown(Problem):
-    """The database went away in the middle. The key makes it safe to ask again."""
-
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__(
             503,
-            "outcome_unknown",
-            "Whether this was done is not known",
-            detail="Send the same request with the same Idempotency-Key again.",
-            headers={"Retry-After": "1"},
+            "bank_unavailable",
+            "The bank cannot be reached for this card now; nothing was done",
+            detail="Send the same request again later, or another means of payment now.",
+            headers={"Retry-After": str(max(1, ceil(seconds)))},
         )
+
+
+class NoSuchShard(Problem):
+    def __init__(self) -> None:
+        super().__init__(404, "no_such_shard", "The bank has no such shard")
 
 
 class InvalidSignature(Problem):

@@ -1,4 +1,4 @@
-"""Compares the bank's settlement file of today and of yesterday with payments and ledger, again and again.
+"""Compares the bank's settlement file of today and of yesterday with payments and ledger, again and again, and on order.
 
 `python -m services.payments reconciler` runs the process; `... reconciler --file x.csv --day 2026-11-22 --once` compares one
 file and prints what it found. The same file twice changes nothing, unless we have decided an operation in between; a newer
@@ -13,7 +13,7 @@ import hashlib
 import logging
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,14 +21,18 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from services.kit import postgres
+from services.contracts.topics import CRON_RECONCILIATIONS, PAYMENTS_RECONCILIATIONS_DLQ
+from services.kit import postgres, tracing
 from services.kit.clock import Clock, SystemClock
+from services.kit.consumer import Observer, Reading, TopicConsumer
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, serve, service_app
 from services.kit.settings import ProcessSettings, load, refuse_default_secrets
+from services.patterns.dlq import DeadLetter
 from services.payments import failpoints, metrics
-from services.payments.bank import Bank, BankUnavailable
+from services.payments.bank import Bank, BankUnavailable, bank_client
 from services.payments.reconcile import Finding, FindingKind, Line, MalformedFile, parse, reconcile
+from services.payments.scheduled import GROUP, Scheduled
 from services.payments.settings import PaymentsSettings
 from services.payments.store import Pool, ReconciliationStore, StoreUnavailable
 
@@ -69,9 +73,18 @@ class Reconciler:
         metrics.RECONCILED_LINES.inc(len(lines))
         return Result(day, True, len(lines), findings)
 
+    async def traces(self, findings: Sequence[Finding]) -> list[str]:
+        """Where the operations began that something was found of; tracing.MOST_LINKS at most."""
+        return await self._store.traces(findings, tracing.MOST_LINKS)
+
     async def open_findings(self) -> dict[str, int]:
         """Counts by kind."""
         return await self._store.open_findings()
+
+    @property
+    def store(self) -> ReconciliationStore:
+        """For what a schedule orders."""
+        return self._store
 
 
 def _parsed(content: bytes) -> list[Line]:
@@ -96,8 +109,15 @@ class Rounds:
                 log.warning("not reconciled this time", extra={"error": str(error)})
             await asyncio.sleep(self.interval)
 
-    async def round(self) -> None:
-        """Yesterday's file, then today's. Raises BankUnavailable, StoreUnavailable, MalformedFile."""
+    async def round(self, parent: str | None = None) -> int:
+        """Yesterday's file, then today's; how many findings are open then. `parent`: the traceparent of who ordered it.
+
+        Raises BankUnavailable, StoreUnavailable, MalformedFile.
+        """
+        with tracing.span("reconcile", parent=parent, new_trace=parent is None) as span:
+            return await self._round(span)
+
+    async def _round(self, span: tracing.Span) -> int:
         today = self.clock.now().astimezone(UTC).date()
         for day in (today - timedelta(days=1), today):
             # Whatever we knew as done before the request must be in the answer.
@@ -107,9 +127,37 @@ class Rounds:
             result = await self.reconciler.compare(day, content, cut)
             await failpoint(failpoints.RECONCILER_AFTER_COMMIT)
             if result.new:
+                for traceparent in await self.reconciler.traces(result.findings) if span.recorded else ():
+                    span.link(traceparent)
                 log.info("reconciled", extra={"day": str(day), "lines": result.lines, "findings": len(result.findings)})
-        for kind, count in (await self.reconciler.open_findings()).items():
+        found = await self.reconciler.open_findings()
+        for kind, count in found.items():
             metrics.FINDINGS.labels(kind).set(count)
+        return sum(found.values())
+
+    def scheduled(self, settings: PaymentsSettings, prefix: str) -> TopicConsumer:
+        """Takes the orders of a schedule, beside the loop's own rounds."""
+        orders = Scheduled(self.reconciler.store, self.round, self.clock, prefix + GROUP)
+        reading = Reading(
+            "payments-reconciler",
+            settings.kafka_bootstrap,
+            prefix + CRON_RECONCILIATIONS.name,
+            prefix + PAYMENTS_RECONCILIATIONS_DLQ.name,
+            prefix + GROUP,
+            batch=10,
+        )
+        away = (BankUnavailable, StoreUnavailable)
+        return TopicConsumer(reading, orders.work, away=away, observer=OrdersObserver())
+
+
+class OrdersObserver(Observer):
+    """Keeps the metrics of what a schedule orders."""
+
+    def waiting(self, records: int) -> None:
+        metrics.SCHEDULED_LAG.set(records)
+
+    def parked(self, letter: DeadLetter) -> None:
+        metrics.SCHEDULED.labels("parked").inc()
 
 
 def create_worker(
@@ -122,11 +170,12 @@ def create_worker(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        bank = Bank(settings.bank_url, settings.bank_api_key.get_secret_value(), timeout=settings.bank_timeout_seconds)
+        bank = bank_client(settings)
         async with await _pool(settings) as pool, bank:
             pools.append(pool)
             rounds = Rounds(Reconciler(pool), bank, clock or SystemClock(), settings.reconciler_interval_seconds)
             tasks.start("reconciler", rounds.run())
+            tasks.start("scheduled", rounds.scheduled(settings, process.lab_prefix).run())
             yield
             await tasks.stop()
             pools.clear()

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
 from services.contracts.topics import PAYMENT_EVENTS
-from services.kit import ids, kafka, postgres, tracing
+from services.kit import ids, kafka, postgres
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
@@ -114,19 +114,9 @@ class Relay:
 
     async def _send(self, producer: AIOKafkaProducer, row: OutboxRow) -> asyncio.Future[object]:
         key = ids.encode(PREFIX, row.payment_id)
-        with tracing.span(f"publish {self.topic}", "producer", parent=row.traceparent):
-            head = kafka.EventHead(
-                ids.encode("evt", row.event_id),
-                row.type,
-                SOURCE,
-                key,
-                row.created_at,
-                tracing.current_traceparent(),
-            )
-            future: asyncio.Future[object] = await producer.send(
-                self.topic, value=row.body, key=key.encode(), headers=head.headers()
-            )
-        return future
+        event = ids.encode("evt", row.event_id)
+        head = kafka.EventHead(event, row.type, SOURCE, key, row.created_at, row.traceparent)
+        return await kafka.publish(producer, self.topic, row.body, key=key.encode(), head=head)
 
     async def _producer_or_none(self) -> AIOKafkaProducer | None:
         if self._producer is not None:
@@ -138,21 +128,18 @@ class Relay:
                 await producer.partitions_for(self.topic)
         except (KafkaError, OSError, TimeoutError) as error:
             log.warning("the broker is away", extra={"error": type(error).__name__})
-            await _stop(producer)
             return None
-        self._producer, self.broker_ok = producer, True
-        return producer
+        else:
+            self._producer, self.broker_ok = producer, True
+            return producer
+        finally:
+            if self._producer is not producer:
+                await kafka.stop(producer)
 
     async def _drop_producer(self) -> None:
         producer, self._producer, self.broker_ok = self._producer, None, False
         if producer is not None:
-            await _stop(producer)
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    with suppress(KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(3):
-            await producer.stop()
+            await kafka.stop(producer)
 
 
 async def measure(settings: PaymentsSettings) -> None:

@@ -2,6 +2,7 @@
 
 It asks first. *Not found* proves nothing, since the first call may still be on its way; so it then sends the operation again
 under the same reference, or, if it is an old authorisation, cancels the reference at the bank. Only those answers are final.
+After a sending that got no answer it only asks for a while: a slow bank has the request in its queue.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from services.kit import postgres, tracing
+from services.kit.client import Reason
 from services.kit.clock import Clock, SystemClock
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
-from services.payments import failpoints, handlers, metrics
-from services.payments.bank import Bank
+from services.payments import failpoints, handlers, metrics, ops
+from services.payments.bank import Bank, bank_client
 from services.payments.domain import (
     IllegalState,
     Operation,
@@ -48,6 +50,7 @@ class Resolver:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._running: set[asyncio.Task[None]] = set()
+        self._refused = 0
 
     async def run(self) -> None:
         """Resolve until cancelled; what is being worked on then is dropped, its lease ends by itself."""
@@ -66,6 +69,10 @@ class Resolver:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _begin(self, limit: int) -> int:
+        if self._refused >= self._context.settings.resolver_concurrency:
+            # Every breaker that was asked is open: claiming on would cost two commits each and tell nothing.
+            self._refused = 0
+            await asyncio.sleep(AWAY_SECONDS)
         try:
             claims = await self._context.store.claim_due(self._context.settings.lease_seconds, limit)
         except StoreUnavailable as error:
@@ -81,8 +88,9 @@ class Resolver:
     async def _resolve_safely(self, claim: Claim) -> None:
         where = {"operation": claim.operation.bank_reference}
         try:
-            with tracing.span(f"resolve {claim.operation.kind}"):
-                await self.resolve(claim)
+            with tracing.span(f"resolve {claim.operation.kind}", links=[claim.traceparent], new_trace=True) as span:
+                span.set("payments.operation.attempt", claim.operation.attempts)
+                span.set("payments.operation.decided", await self.resolve(claim))
         except StoreUnavailable as error:
             log.warning("the database went away; the lease will end", extra=where | {"error": str(error)})
         except IllegalState:
@@ -91,8 +99,10 @@ class Resolver:
     async def resolve(self, claim: Claim) -> bool:
         """One attempt. True if the operation is decided. Raises StoreUnavailable."""
         await failpoint(failpoints.RESOLVER_AFTER_CLAIM)
-        outcome = await self._find_out(claim)
+        outcome = handlers.believed(claim, await self._find_out(claim))
         await failpoint(failpoints.RESOLVER_AFTER_BANK_ANSWER)
+        never_asked = isinstance(outcome, Unknown) and outcome.reason == Reason.BREAKER_OPEN
+        self._refused = self._refused + 1 if never_asked else 0
         if isinstance(outcome, Unknown):
             await handlers.park(self._context, claim, outcome, None)
             return False
@@ -102,12 +112,12 @@ class Resolver:
 
     async def _find_out(self, claim: Claim) -> Outcome:
         bank, operation = self._context.bank, claim.operation
-        outcome = await bank.ask(operation)
+        outcome = await bank.ask(claim.payment, operation)
         if not isinstance(outcome, Unknown) or outcome.reason != "not_found":
             return outcome
         if self._too_old(operation):
-            return await bank.cancel(operation)
-        return await bank.execute(claim.payment, operation)
+            return await bank.cancel(claim.payment, operation)
+        return await bank.execute(claim.payment, operation) if claim.may_send else outcome
 
     def _too_old(self, operation: Operation) -> bool:
         """A customer should not be charged long after the merchant has stopped waiting. Money already held is another thing."""
@@ -168,17 +178,19 @@ def create_worker(
     failpoints.register(*failpoints.RESOLVER)
     tasks = Tasks()
     stores: list[PaymentStore] = []
+    banks: list[Bank] = []
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         url = settings.database_url.get_secret_value()
-        bank = Bank(settings.bank_url, settings.bank_api_key.get_secret_value(), timeout=settings.bank_timeout_seconds)
+        bank = bank_client(settings)
         async with (
             await postgres.create_pool(url, name="payments-resolver", maximum=settings.database_pool) as pool,
             bank,
         ):
             store = PaymentStore(pool)
             stores.append(store)
+            banks.append(bank)
             resolver = Resolver(Context(store, bank, clock or SystemClock(), random.SystemRandom(), settings))
             tasks.start("resolver", resolver.run())
             tasks.start("sweeper", resolver.sweep_forever())
@@ -186,8 +198,12 @@ def create_worker(
             yield
             await tasks.stop()
             stores.clear()
+            banks.clear()
 
     async def database() -> bool:
         return bool(stores) and await stores[0].answers()
 
-    return service_app("payments-resolver", process, lifespan=lifespan, checks={"database": database}), tasks
+    app = service_app("payments-resolver", process, lifespan=lifespan, checks={"database": database})
+    if settings.ops_key.get_secret_value():
+        app.include_router(ops.routes(lambda: banks[0], settings.ops_key))
+    return app, tasks

@@ -18,6 +18,12 @@ Reference = Annotated[
     Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\Z", description="The merchant's own id, once only"),
 ]
 
+MetadataName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}\Z")]
+MetadataValue = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00]*\Z")]
+Metadata = Annotated[
+    dict[MetadataName, MetadataValue], Meta(max_length=20, description="The merchant's own, told back")
+]
+
 
 class CreatePayment(Struct, frozen=True, forbid_unknown_fields=True):
     """`capture`: automatic takes the money at once; manual reserves it for seven days."""
@@ -30,6 +36,7 @@ class CreatePayment(Struct, frozen=True, forbid_unknown_fields=True):
     reference: Reference
     capture: Literal["automatic", "manual"] = "automatic"
     description: Annotated[str, Meta(max_length=500, pattern=r"^[^\x00]*$")] | None = None
+    metadata: Metadata = {}
 
 
 class CapturePayment(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +77,7 @@ class PaymentView(Struct, frozen=True):
     authorisation_expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    metadata: dict[str, str]
 
 
 class PaymentList(Struct, frozen=True):
@@ -111,4 +119,5 @@ def view(payment: Payment, live: Operation | None = None) -> PaymentView:
         authorisation_expires_at=payment.expires_at,
         created_at=payment.created_at,
         updated_at=payment.updated_at,
+        metadata=dict(payment.metadata),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -14,11 +16,31 @@ class PaymentsSettings(BaseSettings):
     database_url: SecretStr = Field(description="As payments_app, who owns nothing")
     database_pool: int = Field(default=10, ge=2, le=100, description="Connections of one process")
     bank_url: str = Field(pattern=r"^https?://[^/\s]+$", description="Base URL of the bank, without a path")
+    bank_shards: str = Field(
+        default="",
+        pattern=r"^\s*(https?://[^/\s]+(\s+|$))*$",
+        description="Base URLs of the bank's shards 0, 1 ..., separated by spaces; empty: PAYMENTS_BANK_URL serves all",
+    )
     bank_api_key: SecretStr
     bank_webhook_secret: SecretStr
-    bank_timeout_seconds: float = Field(default=2.0, gt=0, le=30, description="Bound on one call, connecting included")
+    bank_timeout_seconds: float = Field(
+        default=2.0, gt=0, le=30, description="Bound on one call, connecting and retries included"
+    )
+    ops_key: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token of the operators' endpoints below /ops; empty: there are none"
+    )
     kafka_bootstrap: str = Field(description="host:port, several separated by commas")
 
+    budget_seconds: float = Field(
+        default=10.0, gt=0, le=60, description="Deadline of a request that names none (Request-Timeout-Ms)"
+    )
+    budget_maximum_seconds: float = Field(default=60.0, gt=0, le=300, description="A longer one is shortened to this")
+    commit_seconds: float = Field(
+        default=0.25,
+        gt=0,
+        le=5,
+        description="Of a request's deadline, what the bank call leaves for the commit behind it and the answer",
+    )
     max_in_flight: int = Field(
         default=400, ge=1, description="Commands at once in one API process; more get 503. 2 s of a dead bank at 200/s"
     )
@@ -39,6 +61,17 @@ class PaymentsSettings(BaseSettings):
     reconciler_interval_seconds: float = Field(
         default=300, ge=1, le=86_400, description="Each round reads the whole day"
     )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.budget_seconds > self.budget_maximum_seconds:
+            raise ValueError("budget_seconds is at most budget_maximum_seconds")
+        return self
+
+    @property
+    def bank_shard_urls(self) -> tuple[str, ...]:
+        """Shard 0 first; empty for a bank without shards."""
+        return tuple(self.bank_shards.split())
 
     @property
     def lease_seconds(self) -> float:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = {"kit", "patterns", "contracts"}
 DRIVERS = {
-    "aiohttp", "aiokafka", "alembic", "asyncpg", "fastapi", "httpx", "locust", "opentelemetry", "prometheus_client",
+    "aiohttp", "aiokafka", "alembic", "asyncpg", "fastapi", "httpx", "locust", "opensearchpy", "opentelemetry", "prometheus_client",
     "pydantic_settings", "redis", "requests", "sqlalchemy", "starlette", "uvicorn",
 }  # fmt: skip
 
@@ -50,6 +50,8 @@ def broken_rules(path: str, source: str) -> list[str]:
             problems.append(f"{path} is shared and imports a service: {name}")
         if (own == "patterns" or path.endswith("/domain.py")) and (top in DRIVERS or other == "kit"):
             problems.append(f"{path} must stay pure and imports {name}")
+        if top == "opensearchpy" and own is not None and path != "services/search/engine.py":
+            problems.append(f"{path} talks to the search engine past services/search/engine.py")
         if path.startswith("labs/invariants/") and top == "services":
             problems.append(f"{path} is a checker and imports what it checks: {name}")
         if path.startswith("services/") and top in ("labs", "infra", "loadtests", "tests"):
@@ -80,6 +82,7 @@ def test_every_module_keeps_the_import_rules() -> None:
         ("services/patterns/retry.py", "from services.kit.clock import Clock"),
         ("labs/invariants/payments.py", "from services.payments import domain"),
         ("services/payments/api.py", "from labs.engine import model"),
+        ("services/search/handlers.py", "from opensearchpy import AsyncOpenSearch"),
     ],
 )
 def test_a_broken_rule_is_noticed(path: str, source: str) -> None:

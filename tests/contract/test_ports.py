@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from services.contracts.ports import PORTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +24,8 @@ def test_the_compose_file_uses_the_ports_of_the_table() -> None:
 
 
 def test_every_published_port_is_on_loopback_and_the_same_inside() -> None:
-    published = re.findall(r'ports: \["([^"]+)"\]', (ROOT / "docker-compose.yml").read_text("utf-8"))
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    published = [mapping for service in compose["services"].values() for mapping in service.get("ports", ())]
     assert published
     for mapping in published:
         match = re.fullmatch(r"127\.0\.0\.1:(\$\{[^}]+\}):(\$\{[^}]+\})", mapping)

@@ -54,6 +54,7 @@ class FakeRuntime:
     broken: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     lives: int = 0
+    links: tuple[str, ...] = ()
 
     def up(
         self,
@@ -101,6 +102,17 @@ class FakeRuntime:
         self.paused.discard(service)
         return self.running[service]
 
+    def stands_still(self, service: str) -> bool:
+        return service in self.paused
+
+    def cut(self, service: str) -> ProcessIdentity:
+        self.calls.append(f"cut {service}")
+        return self.running[service]
+
+    def uncut(self, service: str) -> ProcessIdentity | None:
+        self.calls.append(f"uncut {service}")
+        return self.running.get(service)
+
     def scale(self, service: str, count: int) -> None:
         raise NotImplementedError
 
@@ -128,7 +140,10 @@ class FakeRuntime:
         return "secret"
 
     def edges(self) -> dict[str, Edge]:
-        return {}
+        return {name: Edge(name, "client", "server", "1", "server:1") for name in self.links}
+
+    def beside(self, service: str) -> list[str]:
+        return [sys.executable]
 
     def down(self, *, progress: Progress | None = None) -> None:
         self.calls.append("down")
@@ -146,6 +161,10 @@ class FakeEvidence:
     faults: tuple[FaultRecord, ...]
     world: Path
     clock: RunClock
+    window: tuple[float, float]
+
+    def moment(self, at: float) -> datetime:
+        return self.clock.wall_of(at)
 
     async def sql(self, database: str, query: str, *args: object) -> Sequence[Row]:
         path = self.world / f"store-{PORTS[self.variant.roles['sut']]}.jsonl"
@@ -156,6 +175,11 @@ class FakeEvidence:
 
     async def metric(self, promql: str) -> float | None:
         return 7.0
+
+    async def engine(
+        self, path: str, body: Mapping[str, Json] | None = None, *, nodes: Sequence[str] = ("search-engine",)
+    ) -> Json:
+        raise NotApplicableError(f"{self.variant_name} has no {path}")
 
     def since_start(self, moment: datetime) -> float:
         return self.clock.from_wall(moment)
@@ -176,8 +200,11 @@ class FakePlatform:
         history: Sequence[Operation],
         faults: Sequence[FaultRecord],
         prefix: str,
+        window: tuple[float, float],
     ) -> Evidence:
-        return FakeEvidence(scenario, variant_name, variant, tuple(history), tuple(faults), self.world, self.clock)
+        return FakeEvidence(
+            scenario, variant_name, variant, tuple(history), tuple(faults), self.world, self.clock, window
+        )
 
     async def drop(self, *, prefix: str | None = None, keep: str | None = None) -> str:
         self.dropped.append(prefix)
@@ -315,12 +342,15 @@ class FakeLab:
         )
 
     async def run(self, lab: Lab | None = None, options: Options | None = None) -> int:
+        return await self.run_all([lab or self.lab()], options)
+
+    async def run_all(self, labs: Sequence[Lab], options: Options | None = None) -> int:
         described = {str(PORTS[name]): dict(bugs) for name, bugs in self.bugs.items()}
         (self.world / "world.json").write_text(json.dumps(described))
         return await run_labs(
-            [lab or self.lab()],
+            labs,
             options or Options(),
-            runtime=_checked(self.runtime),
+            runtime=checked(self.runtime),
             root=self.root,
             console=Console(file=self.output, width=140, force_terminal=False),
             platform=self._platform,
@@ -340,7 +370,7 @@ class FakeLab:
         return read(self.folder / "verdict.json", VerdictFile)
 
 
-def _checked(runtime: FakeRuntime) -> Runtime:
+def checked(runtime: FakeRuntime) -> Runtime:
     return runtime
 
 

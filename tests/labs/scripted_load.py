@@ -1,7 +1,7 @@
 """Stands for load generator and system in one: it sends nothing, and writes down what both would have.
 
 While the file `fault` lies in its world, the variant of its port does what `world.json` says (a bug `since` the fault
-stays); otherwise all goes well.
+stays; one `late_after_heal` comes a second and a half after it); otherwise all goes well.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from typing import TextIO
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    for name in ("host", "rate", "seconds", "seed", "history", "live", "max-in-flight", "world"):
+    for name in ("host", "rate", "seconds", "seed", "history", "live", "max-in-flight", "world", "note"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--headless", action="store_true")
     chosen = parser.parse_args()
     world = Path(chosen.world)
     port = chosen.host.rpartition(":")[2]
+    if chosen.note:
+        (world / f"note-{port}").write_text(chosen.note)
     bugs = json.loads((world / "world.json").read_text()).get(port, {})
     ended: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
@@ -46,13 +48,17 @@ def run(
     store: TextIO,
 ) -> None:
     begun, number, rate, faulted = time.monotonic(), 0, float(chosen.rate), False
+    healed: float | None = None
     while not ended:
         intended = begun + number / rate
         time.sleep(max(0.0, intended - time.monotonic()))
         key = f"{chosen.seed}-{number}"
         lasting = fault.exists()
+        healed = None if lasting else healed or (time.monotonic() if faulted else None)
         faulted = faulted or lasting
+        relapsed = healed is not None and time.monotonic() - healed > 1.5
         bug = bugs.get("always") or (bugs.get("fault") if lasting else None) or (bugs.get("since") if faulted else None)
+        bug = bug or (bugs.get("late_after_heal") if relapsed else None)
         for _ in range({"lose": 0, "duplicate": 2, "error": 0}.get(bug or "", 1)):
             store.write(json.dumps({"key": key}) + "\n")
         outcome = "fail" if bug in ("contradict", "error") else "ok"

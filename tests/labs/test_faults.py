@@ -19,10 +19,12 @@ import psutil
 import pytest
 from aiohttp import web
 
+from infra.native.free_ports import free_ports
 from infra.runtime import Edge, ProcessIdentity, ServiceStatus
 from labs.engine.model import Fault, HealFailedError, InjectFailedError, at
 from labs.engine.schedule import FaultPlan
 from labs.faults import bank, edge, kill, kill_at_failpoint, network, pause, restart
+from labs.faults.flows import RemoteFlows
 from labs.faults.process import Frozen
 from labs.faults.sockets import accepted
 from labs.faults.toxiproxy import Toxiproxy
@@ -31,12 +33,6 @@ from tests.labs.fake_world import FakeRuntime
 PROCESS = Path(__file__).parent / "failing_process.py"
 TOXIPROXY = Path(__file__).parents[2] / ".lab" / "bin" / "toxiproxy-server"
 PATIENCE = 15.0
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
 
 
 def wait_until_open(port: int) -> None:
@@ -52,7 +48,7 @@ def wait_until_open(port: int) -> None:
 class OneProcess(FakeRuntime):
     """A runtime of one real process, `toy`."""
 
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, service: str, *, wait: bool = True, timeout: float = 60.0) -> ProcessIdentity:
@@ -87,6 +83,10 @@ class OneProcess(FakeRuntime):
 
     def resume(self, service: str) -> ProcessIdentity:
         return self._send(service, signal.SIGCONT)
+
+    def stands_still(self, service: str) -> bool:
+        found = self.identity(service)
+        return found is not None and psutil.Process(found.pid).status() == psutil.STATUS_STOPPED
 
     def _send(self, service: str, number: signal.Signals) -> ProcessIdentity:
         found = self.identity(service)
@@ -326,7 +326,7 @@ async def simulated(session: aiohttp.ClientSession) -> AsyncIterator[tuple[FakeB
     app.router.add_get("/lab/behaviours", fake.get)
     runner = web.AppRunner(app)
     await runner.setup()
-    port = free_port()
+    port = free_ports(1)[0]
     await web.TCPSite(runner, "127.0.0.1", port).start()
     yield fake, Context(FakeRuntime(), session, bank_url=f"http://127.0.0.1:{port}")
     await runner.cleanup()
@@ -362,7 +362,7 @@ async def test_a_switch_that_stays_on_fails_its_heal(simulated: tuple[FakeBank, 
 
 
 async def test_a_bank_that_is_gone_cannot_be_told_anything(session: aiohttp.ClientSession) -> None:
-    ctx = Context(FakeRuntime(), session, bank_url=f"http://127.0.0.1:{free_port()}")
+    ctx = Context(FakeRuntime(), session, bank_url=f"http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(InjectFailedError, match="could not be told"):
         await bank.latency(mean_ms=5).inject(ctx)
     with pytest.raises(HealFailedError, match="could not be told to stop"):
@@ -390,12 +390,100 @@ def test_a_share_outside_0_to_1_is_refused() -> None:
         bank.loses_answer(share=1.5)
 
 
+@dataclass
+class WorkingBank(FakeBank):
+    """A bank that has workers, as its settings gave them."""
+
+    async def get(self, request: web.Request) -> web.Response:
+        lines: list[dict[str, object]] = [{"name": "latency", "parameters": {"mean_ms": 1}, "hits": 9, "active": False}]
+        if "workers" in self.on:
+            parameters = {"seed": 0, "factor": 1.0, **self.on["workers"]}
+            lines.append(
+                {"name": "workers", "parameters": parameters, "hits": self.hits, "references": ["r"], "active": True}
+            )
+        return web.json_response(lines)
+
+    async def put(self, request: web.Request) -> web.Response:
+        if not self.stuck:
+            self.on[request.match_info["name"]] = await request.json()
+        return web.Response(status=204)
+
+
+@pytest.fixture
+async def working(session: aiohttp.ClientSession) -> AsyncIterator[tuple[WorkingBank, Context]]:
+    fake = WorkingBank(on={"workers": {"count": 4, "service_ms": 100.0}})
+    app = web.Application()
+    app.router.add_put("/lab/behaviours/{name}", fake.put)
+    app.router.add_get("/lab/behaviours", fake.get)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_ports(1)[0]
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    yield fake, Context(FakeRuntime(), session, bank_url=f"http://127.0.0.1:{port}")
+    await runner.cleanup()
+
+
+async def test_a_slower_bank_keeps_its_workers_and_is_as_fast_as_before_once_healed(
+    working: tuple[WorkingBank, Context],
+) -> None:
+    fake, ctx = working
+    fault = bank.slower(20)
+    await fault.heal(ctx)
+    await fault.inject(ctx)
+    assert fake.on["workers"] == {"count": 4, "service_ms": 100.0, "factor": 20.0, "seed": 0}
+    receipt = await fault.receipt(ctx, None)
+    assert (receipt.proven, receipt.facts["hits"]) == (True, 3)
+    assert receipt.summary == "slower: 3 charges took 20 times as long"
+    for _ in range(2):
+        await fault.heal(ctx)
+    assert fake.on["workers"] == {"count": 4, "service_ms": 100.0, "factor": 1.0, "seed": 0}
+
+
+async def test_a_slow_bank_that_served_nobody_has_no_receipt(working: tuple[WorkingBank, Context]) -> None:
+    fake, ctx = working
+    fake.hits = 0
+    await bank.slower(20).inject(ctx)
+    assert not (await bank.slower(20).receipt(ctx, None)).proven
+    await bank.slower(1).inject(ctx)
+    assert (await bank.slower(1).receipt(ctx, None)).proven
+
+
+async def test_a_bank_without_workers_cannot_be_slower(working: tuple[WorkingBank, Context]) -> None:
+    fake, ctx = working
+    fake.on.clear()
+    with pytest.raises(InjectFailedError, match="has no workers"):
+        await bank.slower(20).inject(ctx)
+    await bank.slower(20).heal(ctx)
+
+
+async def test_a_bank_that_stays_slow_fails_its_heal(working: tuple[WorkingBank, Context]) -> None:
+    fake, ctx = working
+    await bank.slower(20).inject(ctx)
+    fake.stuck = True
+    with pytest.raises(HealFailedError, match="still takes 20 times as long"):
+        await bank.slower(20).heal(ctx)
+
+
+async def test_a_bank_that_is_gone_cannot_be_slower_nor_healed(session: aiohttp.ClientSession) -> None:
+    ctx = Context(FakeRuntime(), session, bank_url=f"http://127.0.0.1:{free_ports(1)[0]}")
+    with pytest.raises(InjectFailedError, match="could not be made slower"):
+        await bank.slower(20).inject(ctx)
+    with pytest.raises(HealFailedError, match="could not be made as fast"):
+        await bank.slower(20).heal(ctx)
+    assert not (await bank.slower(20).receipt(ctx, None)).proven
+
+
+def test_a_factor_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        bank.slower(0)
+
+
 # --- the network ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def toxiproxy_process(folder: Path) -> Iterator[str]:
-    port = free_port()
+    port = free_ports(1)[0]
     command = [str(TOXIPROXY), "-host=127.0.0.1", f"-port={port}"]
     with (folder / "toxiproxy.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         wait_until_open(port)
@@ -450,7 +538,7 @@ async def proxied(tmp_path: Path, session: aiohttp.ClientSession) -> AsyncIterat
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     upstream = server.sockets[0].getsockname()[1]
     with toxiproxy_process(tmp_path) as url:
-        port = free_port()
+        port = free_ports(1)[0]
         body = {"name": "toy.bank", "listen": f"127.0.0.1:{port}", "upstream": f"127.0.0.1:{upstream}", "enabled": True}
         async with session.post(f"{url}/proxies", json=body) as answer:
             assert answer.status == 201
@@ -470,6 +558,18 @@ async def test_the_kernel_tells_the_payload_of_accepted_connections(proxied: Pro
     flows = list((await asyncio.to_thread(accepted, proxied.port)).values())
     assert [flow.from_client for flow in flows] == [5000]
     assert flows[0].to_client >= 4999
+    writer.close()
+
+
+async def test_a_reader_in_another_network_tells_the_same(proxied: Proxied) -> None:
+    reader, writer = await proxied.connect()
+    writer.write(b"x" * 5000)
+    await reader.readexactly(5000)
+    remote = RemoteFlows([sys.executable])
+    try:
+        assert await asyncio.to_thread(remote, proxied.port) == await asyncio.to_thread(accepted, proxied.port)
+    finally:
+        await asyncio.to_thread(remote.close)
     writer.close()
 
 
@@ -516,6 +616,22 @@ async def test_a_blackhole_swallows_and_the_connection_stays_open(proxied: Proxi
     receipt = await fault.receipt(proxied.ctx, handle)
     assert receipt.proven
     assert receipt.facts["connections_cut"] == 0
+    await fault.heal(proxied.ctx)
+    writer.close()
+    assert await proxied.round_trip() < PATIENCE
+
+
+async def test_a_link_cut_one_way_lets_requests_through_and_swallows_answers(proxied: Proxied) -> None:
+    reader, writer = await proxied.connect()
+    fault = network.one_way(edge("sut.bank"))
+    handle = await fault.inject(proxied.ctx)
+    writer.write(b"x" * 2000)
+    await writer.drain()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.4)
+    receipt = await fault.receipt(proxied.ctx, handle)
+    assert receipt.proven
+    assert receipt.facts["bytes_to_client"] == 0
     await fault.heal(proxied.ctx)
     writer.close()
     assert await proxied.round_trip() < PATIENCE
@@ -577,6 +693,7 @@ async def test_down_cuts_what_is_open_refuses_what_comes_and_proves_the_cut(prox
         network.bandwidth(edge("sut.bank"), kb_per_second=1, share=0),
         network.reset(edge("sut.bank"), share=0),
         network.blackhole(edge("sut.bank"), share=0),
+        network.one_way(edge("sut.bank"), share=0),
         network.down(edge("sut.bank"), share=0),
     ],
     ids=lambda fault: fault.kind,

@@ -156,6 +156,7 @@ async def test_a_variant_that_acknowledges_nothing_under_the_fault_shows_nothing
     part = fake.verdict.variants["engineered"]
     assert {one.status for one in part.invariants.values()} == {Status.HELD}
     assert "operations while the faults lasted" in fake.verdict.reasons[0]
+    assert await fake.run(replace(lab, acknowledged_at_least=0.0), only_engineered()) == 0
 
 
 async def test_what_settles_only_after_its_bound_has_not_settled(fake: FakeLab) -> None:

@@ -71,6 +71,7 @@ def _fixed_settings() -> list[str]:
         "fsync": "on",
         "synchronous_commit": "on",
         "full_page_writes": "on",
+        "dynamic_shared_memory_type": "mmap",  # in the data folder: in /dev/shm a killed server leaves it for good
     }
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 

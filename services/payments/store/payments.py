@@ -13,8 +13,9 @@ from datetime import datetime
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
-from services.kit import postgres
+from services.kit import postgres, tracing
 from services.patterns.idempotency import KeyRecord, StoredResponse
 from services.payments.domain import (
     Done,
@@ -49,11 +50,25 @@ class OperationLive(PaymentError):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An operation that the holder may work on until its lease ends, with its payment and the key it came under."""
+    """An operation that the holder may work on until its lease ends, with its payment and the key it came under.
+
+    `traceparent` is who began it, for who did not. Not `may_send`: the bank may still be at an earlier sending, so it is only
+    to be asked.
+    """
 
     payment: Payment
     operation: Operation
     key: str | None
+    traceparent: str | None = None
+    may_send: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """Seconds until the operation is due again; and, if a sending got no answer just now, until it may be sent again."""
+
+    due: float
+    resend: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +119,10 @@ class Finished:
 
 _PAYMENT = """p.id, p.merchant_id, p.reference, p.source, p.amount, p.currency, p.automatic_capture, p.description, p.status,
     p.created_at, p.updated_at, p.captured_amount, p.refunded_amount, p.charge_id, p.failure_code, p.expires_at,
-    p.event_sequence"""
+    p.event_sequence, p.metadata"""
 
 _OPERATION = """o.id AS operation_id, o.kind, o.amount AS operation_amount, o.bank_reference,
-    o.created_at AS operation_created_at, o.status AS operation_status, o.attempts, o.expiring"""
+    o.created_at AS operation_created_at, o.status AS operation_status, o.attempts, o.unanswered, o.expiring"""
 
 BEGIN_PAYMENT = """
 WITH k AS (
@@ -120,12 +135,13 @@ WITH k AS (
     RETURNING payment_id
 ), p AS (
     INSERT INTO payments (id, merchant_id, reference, active_reference, source, amount, currency, automatic_capture,
-                          description, status, created_at, updated_at)
-    SELECT $4, $1, $8, $8, $9, $10, $11, $12, $13, 'processing', $6, $6 FROM k
+                          description, status, created_at, updated_at, metadata)
+    SELECT $4, $1, $8, $8, $9, $10, $11, $12, $13, 'processing', $6, $6, $17::jsonb FROM k
     RETURNING id
 )
-INSERT INTO operations (id, payment_id, kind, amount, status, bank_reference, attempts, idempotency_key, due_at, created_at)
-SELECT $5, p.id, 'authorise', $10, 'pending', $14, 1, $2, now() + make_interval(secs => $15), $6 FROM p
+INSERT INTO operations (id, payment_id, kind, amount, status, bank_reference, attempts, idempotency_key, due_at, created_at,
+                        traceparent)
+SELECT $5, p.id, 'authorise', $10, 'pending', $14, 1, $2, now() + make_interval(secs => $15), $6, $16 FROM p
 RETURNING id
 """
 
@@ -142,7 +158,8 @@ WITH o AS (
     WHERE id = $1 AND status IN ('pending', 'unknown') AND due_at <= now()
     RETURNING *
 )
-SELECT {_PAYMENT}, {_OPERATION}, o.idempotency_key FROM o JOIN payments p ON p.id = o.payment_id
+SELECT {_PAYMENT}, {_OPERATION}, o.idempotency_key, o.traceparent, o.send_again_at <= now() AS may_send
+FROM o JOIN payments p ON p.id = o.payment_id
 """  # noqa: S608  # only the column lists above are put in
 
 _CLAIM_DUE = f"""
@@ -154,13 +171,16 @@ WITH due AS (
     FROM due WHERE operations.id = due.id
     RETURNING operations.*
 )
-SELECT {_PAYMENT}, {_OPERATION}, o.idempotency_key FROM o JOIN payments p ON p.id = o.payment_id
+SELECT {_PAYMENT}, {_OPERATION}, o.idempotency_key, o.traceparent, o.send_again_at <= now() AS may_send
+FROM o JOIN payments p ON p.id = o.payment_id
 """  # noqa: S608  # only the column lists above are put in
 
 _PARK = """
 WITH o AS (
     UPDATE operations SET status = 'unknown', due_at = now() + make_interval(secs => $2),
-                          unknown_since = coalesce(unknown_since, $3)
+                          unknown_since = coalesce(unknown_since, $3),
+                          unanswered = unanswered + ($8::float8 IS NOT NULL)::int,
+                          send_again_at = coalesce(now() + make_interval(secs => $8::float8), send_again_at)
     WHERE id = $1 AND status IN ('pending', 'unknown')
     RETURNING id
 ), k AS (
@@ -217,8 +237,8 @@ RETURNING 1
 
 _INSERT_OPERATION = """
 INSERT INTO operations (id, payment_id, kind, amount, status, bank_reference, attempts, expiring, idempotency_key, due_at,
-                        created_at)
-VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, now() + make_interval(secs => $9), $10)
+                        created_at, traceparent)
+VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, now() + make_interval(secs => $9), $10, $11)
 """
 
 _LOCK = f"""
@@ -300,6 +320,8 @@ class PaymentStore:
                     payment.description,
                     operation.bank_reference,
                     lease_seconds,
+                    tracing.to_link(),
+                    msgspec.json.encode(payment.metadata).decode(),
                 )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != "payments_active_reference":
@@ -365,18 +387,19 @@ class PaymentStore:
         record = KeyRecord(row["fingerprint"], row["expires_at"], response, row["lease_over"])
         return StoredKey(record, row["payment_id"], row["operation_id"])
 
-    async def park(self, claim: Claim, now: datetime, delay_seconds: float, response: StoredResponse | None) -> bool:
-        """Mark the operation unknown, due again after a delay. True if `response` is now what its key answers."""
+    async def park(self, claim: Claim, now: datetime, pauses: Pauses, response: StoredResponse | None) -> bool:
+        """Mark the operation unknown, due again after a pause. True if `response` is now what its key answers."""
         async with connection(self._pool) as db:
             row = await db.fetchrow(
                 _PARK,
                 claim.operation.id,
-                delay_seconds,
+                pauses.due,
                 now,
                 claim.payment.merchant_id,
                 claim.key,
                 response.status if response else None,
                 response.body if response else None,
+                pauses.resend,
             )
         assert row is not None
         return bool(row["answered"])
@@ -508,6 +531,7 @@ class PaymentStore:
             key,
             lease_seconds,
             operation.created_at,
+            tracing.to_link(),
         )
 
 
@@ -518,7 +542,7 @@ def _ledger_kind(kind: OperationKind) -> str:
 def _claim(row: asyncpg.Record) -> Claim:
     operation = _operation(row)
     assert operation is not None
-    return Claim(_payment(row), operation, row["idempotency_key"])
+    return Claim(_payment(row), operation, row["idempotency_key"], row["traceparent"], row["may_send"])
 
 
 def _payment(row: asyncpg.Record) -> Payment:
@@ -540,6 +564,7 @@ def _payment(row: asyncpg.Record) -> Payment:
         failure_code=row["failure_code"],
         expires_at=row["expires_at"],
         sequence=row["event_sequence"],
+        metadata=msgspec.json.decode(row["metadata"]),
     )
 
 
@@ -555,5 +580,6 @@ def _operation(row: asyncpg.Record) -> Operation | None:
         created_at=row["operation_created_at"],
         status=OperationStatus(row["operation_status"]),
         attempts=row["attempts"],
+        unanswered=row["unanswered"],
         expiring=row["expiring"],
     )

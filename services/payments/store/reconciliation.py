@@ -48,6 +48,13 @@ LEFT JOIN operations o ON o.id = f.operation_id
 ON CONFLICT (day, kind, side, subject, operation_kind) DO UPDATE
     SET cleared_at = NULL, expected_amount = excluded.expected_amount, actual_amount = excluded.actual_amount
 """
+_TRACES = "SELECT traceparent FROM operations WHERE id = ANY($1::uuid[]) AND traceparent IS NOT NULL"
+_RUN_KNOWN = "SELECT EXISTS (SELECT FROM scheduled_reconciliations WHERE run_id = $1)"
+_KEEP_RUN = """
+WITH old AS (DELETE FROM scheduled_reconciliations WHERE compared_at < now() - interval '30 days')
+INSERT INTO scheduled_reconciliations (run_id, outcome, open_findings, traceparent) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING
+"""
 _OPEN = "SELECT kind, count(*) AS n FROM reconciliation_findings WHERE cleared_at IS NULL GROUP BY kind"
 
 
@@ -90,11 +97,27 @@ class ReconciliationStore:
             await db.execute(_FINDING, day, *_columns(findings))
         return True
 
+    async def traces(self, findings: Iterable[Finding], limit: int) -> list[str]:
+        """Traceparents of the operations that findings name, as far as they are known."""
+        named = [found for each in findings if (found := _operation_id(each.subject))][:limit]
+        async with connection(self._pool) as db:
+            return [row["traceparent"] for row in await db.fetch(_TRACES, named)]
+
     async def open_findings(self) -> dict[str, int]:
         """Counts by kind."""
         async with connection(self._pool) as db:
             counts = {row["kind"]: row["n"] for row in await db.fetch(_OPEN)}
         return {kind.value: counts.get(kind.value, 0) for kind in FindingKind}
+
+    async def run_is_known(self, run_id: str) -> bool:
+        """Whether a schedule's run was carried out before."""
+        async with connection(self._pool) as db:
+            return bool(await db.fetchval(_RUN_KNOWN, run_id))
+
+    async def keep_run(self, run_id: str, outcome: str, findings: int, traceparent: str | None) -> None:
+        """Remember it for thirty days; `findings` are those of all days that are open now."""
+        async with connection(self._pool) as db:
+            await db.execute(_KEEP_RUN, run_id, outcome, findings, traceparent)
 
 
 async def _up_to_date(db: Connection, digest: bytes, day: date, cut: datetime) -> bool:

@@ -13,7 +13,7 @@ def main() -> None:
     settings = load(BankSettings)
     refuse_default_secrets(process, settings)
     tasks = Tasks()
-    serve(create_app(process, settings, tasks), process, name=NAME, tasks=tasks)
+    serve(create_app(process, settings, tasks), process, name=NAME, tasks=tasks, more_ports=tuple(settings.shards))
 
 
 if __name__ == "__main__":

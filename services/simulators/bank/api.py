@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,11 +16,11 @@ from starlette.types import Scope
 from services.kit.clock import Clock
 from services.kit.errors import Problem
 from services.kit.http import read_json
-from services.simulators.bank import settlement, store
+from services.simulators.bank import metrics, settlement, store
 from services.simulators.bank.bank import Bank, NoSuch, Result
 from services.simulators.bank.behaviours import DuplicateWebhooks, SettlementMistakes, StatusLags, Switchboard
 from services.simulators.bank.call import DATABASE_ERRORS, Call
-from services.simulators.bank.domain import Kind
+from services.simulators.bank.domain import Kind, shard_of
 from services.simulators.bank.schemas import (
     AmountRequest,
     ChargeRequest,
@@ -27,6 +28,7 @@ from services.simulators.bank.schemas import (
 )
 from services.simulators.bank.store import Pool
 from services.simulators.bank.webhooks import Webhooks
+from services.simulators.bank.workers import WorkerPool
 from services.simulators.bank.writer import ChargeWriter
 
 
@@ -39,12 +41,31 @@ class Context:
     pool: Pool
     writer: ChargeWriter
     switches: Switchboard
+    workers: WorkerPool
     webhooks: Webhooks | None
     clock: Clock
+    shards: Mapping[int, int]
 
     def call(self, request: Request, reference: str | None = None, source: str | None = None) -> Call:
         """Begin a call."""
-        return Call(request.url.path, reference, source, switches=self.switches, writer=self.writer, clock=self.clock)
+        shard = self.shards.get((request.scope.get("server") or ("", 0))[1])
+        if shard is not None:
+            metrics.SHARD_CALLS.labels(shard).inc()
+        return Call(
+            request.url.path,
+            reference,
+            source,
+            switches=self.switches,
+            writer=self.writer,
+            clock=self.clock,
+            shard=shard,
+        )
+
+    def refuse_strangers(self, call: Call, source: str) -> None:
+        """A shard serves its own cards only. Raises a 421 problem."""
+        if call.shard is not None and call.shard != shard_of(source, len(self.shards)):
+            call.note("wrong_shard")
+            raise Problem(421, "wrong_shard", "This card belongs to another shard")
 
 
 def _open(request: Request) -> Context:
@@ -57,9 +78,27 @@ def _open(request: Request) -> Context:
 
 
 async def _answer(
-    context: Context, request: Request, call: Call, reference: str | None, command: Callable[[], Awaitable[Result]]
+    context: Context,
+    request: Request,
+    call: Call,
+    reference: str | None,
+    command: Callable[[], Awaitable[Result]],
+    *,
+    queues: bool = False,
 ) -> Response:
     await call.enter(moves_money=True)
+    execute = partial(_execute, context, call, reference, command)
+    if queues and context.workers.used:
+        result = await context.workers.serve(call, execute, request.receive)
+    else:
+        result = await execute()
+    return await call.leave(request, result, 201 if result.fresh else 200)
+
+
+async def _execute(
+    context: Context, call: Call, reference: str | None, command: Callable[[], Awaitable[Result]]
+) -> Result:
+    """The work itself, which goes on without a caller."""
     try:
         result = await command()
     except DATABASE_ERRORS as error:
@@ -69,7 +108,7 @@ async def _answer(
         raise
     if result.fresh:
         _send_webhook(context, reference, result)
-    return await call.leave(request, result, 201 if result.fresh else 200)
+    return result
 
 
 def _send_webhook(context: Context, reference: str | None, result: Result) -> None:
@@ -92,14 +131,15 @@ async def charge(request: Request) -> Response:
     context = _open(request)
     wanted = await read_json(request, ChargeRequest)
     call = context.call(request, wanted.reference, wanted.source)
+    context.refuse_strangers(call, wanted.source)
 
     async def command() -> Result:
-        result = await context.bank.charge(wanted, declined=call.declined, behaviour=call.behaviour)
+        result = await context.bank.charge(wanted, declined=call.declined, behaviour=call.behaviour, shard=call.shard)
         if not result.fresh:
             call.note(result.outcome)
         return result
 
-    return await _answer(context, request, call, wanted.reference, command)
+    return await _answer(context, request, call, wanted.reference, command, queues=True)
 
 
 async def _operate(request: Request, kind: Kind, amount: int | None, reference: str | None) -> Response:

@@ -13,12 +13,14 @@ from services.kit.errors import Problem
 from services.kit.http import Tasks, service_app
 from services.kit.postgres import answers, create_pool
 from services.kit.settings import ProcessSettings
-from services.simulators.bank import api, lab
+from services.kit.switches import routes
+from services.simulators.bank import api
 from services.simulators.bank.bank import Bank
 from services.simulators.bank.behaviours import Switchboard
 from services.simulators.bank.settings import BankSettings
 from services.simulators.bank.store import Pool, prepare_database
 from services.simulators.bank.webhooks import Webhooks
+from services.simulators.bank.workers import WorkerPool
 from services.simulators.bank.writer import ChargeWriter
 
 NAME = "sim-bank"
@@ -27,7 +29,8 @@ MOST_CONNECTIONS = 8
 
 def create_app(process: ProcessSettings, settings: BankSettings, tasks: Tasks, clock: Clock | None = None) -> FastAPI:
     """The bank as an application; its database is prepared when it starts."""
-    switches = Switchboard()
+    switches = _switchboard(process, settings)
+    workers = WorkerPool(switches)
     pools: list[Pool] = []
 
     @asynccontextmanager
@@ -35,10 +38,11 @@ def create_app(process: ProcessSettings, settings: BankSettings, tasks: Tasks, c
         await prepare_database(settings.database_url)
         pool = await create_pool(settings.database_url, name=NAME, minimum=2, maximum=MOST_CONNECTIONS)
         pools.append(pool)
-        app.state.context = _context(settings, pool, switches, clock or SystemClock(), tasks)
+        app.state.context = _context(settings, pool, switches, workers, clock or SystemClock(), tasks)
         try:
             yield
         finally:
+            await workers.stop()
             await tasks.stop()
             await pool.close()
 
@@ -52,15 +56,25 @@ def create_app(process: ProcessSettings, settings: BankSettings, tasks: Tasks, c
         checks={"database": database},
         description="A bank that misbehaves on demand and keeps its own record",
     )
-    app.state.switches = switches
     app.add_exception_handler(Problem, _bank_problem)
     app.router.routes[:0] = api.ROUTES
     if process.lab_profile:
-        app.include_router(lab.router)
+        app.include_router(routes(switches, workers.wake))
     return app
 
 
-def _context(settings: BankSettings, pool: Pool, switches: Switchboard, clock: Clock, tasks: Tasks) -> api.Context:
+def _switchboard(process: ProcessSettings, settings: BankSettings) -> Switchboard:
+    switches = Switchboard()
+    try:
+        switches.put_all(settings.behaviours if process.lab_profile else "")
+    except ValueError as error:
+        raise SystemExit(f"Wrong settings. SIM_BANK_BEHAVIOURS: {error}") from None
+    return switches
+
+
+def _context(
+    settings: BankSettings, pool: Pool, switches: Switchboard, workers: WorkerPool, clock: Clock, tasks: Tasks
+) -> api.Context:
     writer = ChargeWriter(pool)
     tasks.start("charge-writer", writer.run())
     webhooks = None
@@ -73,8 +87,10 @@ def _context(settings: BankSettings, pool: Pool, switches: Switchboard, clock: C
         pool=pool,
         writer=writer,
         switches=switches,
+        workers=workers,
         webhooks=webhooks,
         clock=clock,
+        shards=settings.shards,
     )
 
 

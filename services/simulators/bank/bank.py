@@ -51,16 +51,18 @@ class Bank:
         self._writer = writer
         self._clock = clock
 
-    async def charge(self, wanted: ChargeRequest, *, declined: bool, behaviour: str | None) -> Result:
+    async def charge(
+        self, wanted: ChargeRequest, *, declined: bool, behaviour: str | None, shard: int | None = None
+    ) -> Result:
         """Charge, or answer as before for a known reference. Raises ReferenceTaken, and what the writer raises."""
-        new = self._new_charge(wanted, declined, behaviour)
+        new = self._new_charge(wanted, declined, behaviour, shard)
         if await self._writer.charge(new):
             metrics.CHARGES.labels(new.status.value).inc()
             return Result(new.answer, new.id, new.status.value, fresh=True)
         assert wanted.reference is not None
         return await self._replay(wanted.reference, wanted.fingerprint)
 
-    def _new_charge(self, wanted: ChargeRequest, declined: bool, behaviour: str | None) -> NewCharge:
+    def _new_charge(self, wanted: ChargeRequest, declined: bool, behaviour: str | None, shard: int | None) -> NewCharge:
         status = ChargeStatus.CAPTURED if wanted.capture else ChargeStatus.AUTHORISED
         if declined:
             status = ChargeStatus.DECLINED
@@ -86,6 +88,7 @@ class Bank:
             at=now,
             answer=_json(answer),
             behaviour=behaviour,
+            shard=shard,
         )
 
     async def _replay(self, reference: str, fingerprint: str) -> Result:

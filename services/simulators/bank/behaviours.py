@@ -5,21 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from statistics import NormalDist
 from typing import Annotated, TypeVar
 
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from services.kit import switches
+from services.kit.switches import Parameters, draw
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-KEPT_REFERENCES = 100
-
-
-class Parameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of every behaviour: the same seed hits the same calls, counted from the switching on."""
-
-    seed: int = 0
 
 
 class Sharing(Parameters, frozen=True, kw_only=True):
@@ -59,6 +53,14 @@ class StatusLags(Parameters, frozen=True, kw_only=True):
     seconds: Annotated[float, Meta(ge=0, le=3600)]
 
 
+class Workers(Parameters, frozen=True, kw_only=True):
+    """So many charges at a time, each for `service_ms` times `factor`; the rest wait. A hit is a charge begun at another factor than 1."""
+
+    count: Annotated[int, Meta(ge=1, le=1000)]
+    service_ms: Annotated[float, Meta(gt=0, le=60_000)]
+    factor: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+
+
 class SettlementMistakes(Parameters, frozen=True, kw_only=True):
     """Shares of lines that the settlement file gets wrong."""
 
@@ -80,15 +82,10 @@ KINDS: Mapping[str, type[Parameters]] = {
     "duplicate_webhooks": DuplicateWebhooks,
     "status_lags": StatusLags,
     "settlement_mistakes": SettlementMistakes,
+    "workers": Workers,
 }
 
 P = TypeVar("P", bound=Parameters)
-
-
-def draw(seed: int, name: str, number: int | str) -> float:
-    """A number in [0, 1) that depends on nothing but the arguments."""
-    digest = blake2b(f"{seed}/{name}/{number}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
 def log_normal_seconds(mean_ms: float, sigma: float, uniform: float) -> float:
@@ -100,14 +97,9 @@ def log_normal_seconds(mean_ms: float, sigma: float, uniform: float) -> float:
 
 
 @dataclass(slots=True)
-class Behaviour:
-    """A switch with its receipt: how often it struck, and whom first. Kept when it is switched off."""
+class Behaviour(switches.Behaviour[Parameters]):
+    """With what a call's draw and the rate limit need."""
 
-    name: str
-    parameters: Parameters
-    active: bool = True
-    hits: int = 0
-    references: list[str] = field(default_factory=list)
     calls: int = 0
     tokens: float = 0.0
     refilled_at: float | None = None
@@ -118,12 +110,6 @@ class Behaviour:
         self.calls += 1
         return draw(self.parameters.seed, self.name, self.calls)
 
-    def note(self, reference: str | None) -> None:
-        """It has struck."""
-        self.hits += 1
-        if reference and len(self.references) < KEPT_REFERENCES:
-            self.references.append(reference)
-
     def note_once(self, reference: str) -> None:
         """As `note`, but the same thing seen again (a file fetched twice) is no further hit."""
         if reference not in self.noted:
@@ -131,41 +117,11 @@ class Behaviour:
             self.note(reference)
 
 
-class Receipt(Struct, frozen=True):
-    """What GET /lab/behaviours shows of one."""
-
-    name: str
-    parameters: Parameters
-    active: bool
-    hits: int
-    references: list[str]
-
-
-class Switchboard:
+class Switchboard(switches.Switchboard[Behaviour]):
     """All behaviours of this bank. Everything is off at the start."""
 
     def __init__(self) -> None:
-        self._all: dict[str, Behaviour] = {}
-
-    def put(self, name: str, body: bytes) -> None:
-        """Switch on, with hits at zero. Raises KeyError for an unknown name, msgspec.DecodeError for wrong parameters."""
-        parameters = msgspec.json.decode(body or b"{}", type=KINDS[name])
-        self._all[name] = Behaviour(name, parameters)
-
-    def delete(self, name: str) -> None:
-        """Switch off; the receipt stays. Idempotent. Raises KeyError for an unknown name."""
-        KINDS[name]
-        if name in self._all:
-            self._all[name].active = False
-
-    def receipts(self) -> list[Receipt]:
-        """Of all that were ever on."""
-        return [Receipt(b.name, b.parameters, b.active, b.hits, b.references) for b in self._all.values()]
-
-    def active(self, name: str) -> Behaviour | None:
-        """The behaviour if it is on."""
-        behaviour = self._all.get(name)
-        return behaviour if behaviour is not None and behaviour.active else None
+        super().__init__(KINDS, Behaviour)
 
     def parameters(self, name: str, kind: type[P]) -> tuple[Behaviour, P] | None:
         """The behaviour with its typed parameters, if it is on."""

@@ -25,6 +25,11 @@ DATABASE_ERRORS = (*postgres.DATABASE_ERRORS, QueueFullError, WriteFailedError)
 class Call:
     """`enter`, then the command, then `leave`; draws are made in `enter`, so that the commit can record them."""
 
+    __slots__ = (
+        "_clock", "_declines", "_error_after", "_loses_answer", "_names", "_path", "_reference", "_source", "_switches", "_writer",
+        "shard",
+    )  # fmt: skip
+
     def __init__(
         self,
         path: str,
@@ -34,7 +39,9 @@ class Call:
         switches: Switchboard,
         writer: ChargeWriter,
         clock: Clock,
+        shard: int | None = None,
     ) -> None:
+        self.shard = shard
         self._path = path
         self._reference = reference
         self._source = source
@@ -93,12 +100,14 @@ class Call:
 
     def note(self, outcome: str) -> None:
         """Put the call into the request log."""
-        line = RequestLine(self._clock.now(), self._path, self._reference, self._source, outcome, self.behaviour)
+        line = RequestLine(
+            self._clock.now(), self._path, self._reference, self._source, outcome, self.behaviour, self.shard
+        )
         self._writer.note(line)
 
     def failed(self, error: BaseException) -> Problem:
         """The record could not be written: nothing was done, or nobody knows."""
-        log.warning("the record cannot be written", extra={"error": type(error).__name__})
+        log.warning("the record cannot be written", extra={"error": f"{type(error).__name__}: {error}"})
         self.note("failed")
         if isinstance(error, QueueFullError):
             return Unavailable("Too many charges wait to be written; this one was not taken.")

@@ -35,5 +35,9 @@ CREATE TABLE IF NOT EXISTS requests (
     reference text,
     source text,
     outcome text NOT NULL,
-    behaviour text
+    behaviour text,
+    shard smallint
 );
+
+-- A record that an earlier version has begun is gone on with.
+ALTER TABLE requests ADD COLUMN IF NOT EXISTS shard smallint;

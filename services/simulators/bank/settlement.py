@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
-from services.simulators.bank.behaviours import SettlementMistakes, draw
+from services.kit.switches import draw
+from services.simulators.bank.behaviours import SettlementMistakes
 
 COLUMNS = ("charge_id", "reference", "kind", "amount", "currency", "source", "settled_at")
 HEADER = ",".join(COLUMNS) + "\r\n"

@@ -36,6 +36,7 @@ class NewCharge:
     at: datetime
     answer: str
     behaviour: str | None
+    shard: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """A row of `requests`: a call, what came of it, and which behaviours struck it."""
+    """A row of `requests`: a call, what came of it, which behaviours struck it, and the shard whose port it came in by."""
 
     at: datetime
     path: str
@@ -72,13 +73,14 @@ class RequestLine:
     source: str | None
     outcome: str
     behaviour: str | None
+    shard: int | None = None
 
 
 WRITE_CHARGES = """
 WITH input AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
-                         $8::bigint[], $9::timestamptz[], $10::text[], $11::text[])
-        AS t(id, reference, fingerprint, source, amount, currency, status, captured, at, answer, behaviour)
+                         $8::bigint[], $9::timestamptz[], $10::text[], $11::text[], $12::smallint[])
+        AS t(id, reference, fingerprint, source, amount, currency, status, captured, at, answer, behaviour, shard)
 ), claimed AS (
     INSERT INTO references_seen (reference, kind, fingerprint, subject, answer, seen_at)
     SELECT reference, 'charge', fingerprint, id, answer, at FROM input WHERE reference IS NOT NULL ORDER BY reference
@@ -96,10 +98,11 @@ WITH input AS (
         AS effect(status, step, kind) USING (status)
     ORDER BY id, effect.step
 ), logged AS (
-    INSERT INTO requests (at, path, reference, source, outcome, behaviour)
-    SELECT at, '/v1/charges', reference, source, status, behaviour FROM accepted
+    INSERT INTO requests (at, path, reference, source, outcome, behaviour, shard)
+    SELECT at, '/v1/charges', reference, source, status, behaviour, shard FROM accepted
     UNION ALL
-    SELECT * FROM unnest($12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[])
+    SELECT * FROM unnest($13::timestamptz[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+                         $19::smallint[])
 )
 SELECT id FROM accepted
 """
@@ -150,12 +153,14 @@ async def write_charges(pool: Pool, charges: Sequence[NewCharge], lines: Sequenc
         [c.at for c in charges],
         [c.answer for c in charges],
         [c.behaviour for c in charges],
+        [c.shard for c in charges],
         [line.at for line in lines],
         [line.path for line in lines],
         [line.reference for line in lines],
         [line.source for line in lines],
         [line.outcome for line in lines],
         [line.behaviour for line in lines],
+        [line.shard for line in lines],
     )
     return {row["id"] for row in rows}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from services.kit import ids
+from services.kit import ids, tracing
 from services.simulators.bank import metrics
 
 LONGEST_QUEUE = 10_000
@@ -33,6 +33,7 @@ class Event(msgspec.Struct, frozen=True):
 class _Delivery:
     body: bytes
     copies: int
+    traceparent: str | None
 
 
 def signature(secret: str, timestamp: int, body: bytes) -> str:
@@ -55,7 +56,7 @@ class Webhooks:
             Event(ids.encode("evt", ids.uuid7()), "operation.completed", reference, msgspec.Raw(answer.encode()))
         )
         try:
-            self._queue.put_nowait(_Delivery(body, copies))
+            self._queue.put_nowait(_Delivery(body, copies, tracing.current_traceparent()))
         except asyncio.QueueFull:
             metrics.WEBHOOKS.labels("dropped").inc()
 
@@ -66,13 +67,15 @@ class Webhooks:
             while True:
                 delivery = await self._queue.get()
                 for _ in range(delivery.copies):
-                    await self._deliver(session, delivery.body)
+                    with tracing.span("POST", "client", parent=delivery.traceparent) as span:
+                        await self._deliver(session, delivery.body, span)
 
-    async def _deliver(self, session: aiohttp.ClientSession, body: bytes) -> None:
+    async def _deliver(self, session: aiohttp.ClientSession, body: bytes, span: tracing.Span) -> None:
         for attempt in range(ATTEMPTS):
             headers = {
                 "Content-Type": "application/json",
                 "Bank-Signature": signature(self._secret, int(time.time()), body),
+                "traceparent": span.traceparent,
             }
             try:
                 async with session.post(self._url, data=body, headers=headers) as answer:
@@ -83,4 +86,5 @@ class Webhooks:
                 pass
             if attempt < ATTEMPTS - 1:
                 await asyncio.sleep(0.1 * 2**attempt)
+        span.fail("undelivered")
         metrics.WEBHOOKS.labels("failed").inc()

@@ -72,10 +72,10 @@ class ChargeWriter:
             metrics.BATCH.observe(len(batch))
         try:
             executed = await write_charges(self._pool, [new for new, _ in batch], lines)
-        except postgres.DATABASE_ERRORS:
+        except postgres.DATABASE_ERRORS as error:
             for _, written in batch:
                 if not written.done():
-                    written.set_exception(WriteFailedError())
+                    written.set_exception(WriteFailedError(f"{type(error).__name__}: {error}"))
             return
         for new, written in batch:
             if not written.done():

@@ -4,80 +4,35 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import aiohttp
 import asyncpg
 import pytest
 
-from infra.native.free_ports import free_ports
 from tests.servers import PostgresServer
+from tests.stack import SimulatorProcess
 
-ROOT = Path(__file__).resolve().parents[3]
 KEY = "a-key-of-the-test"
 SECRET = "a-secret-of-the-test"
 _numbers = itertools.count()
 
 
-@dataclass(slots=True)
-class BankProcess:
-    """`start` returns once it is ready. Every start is a life of its own on the same database."""
+@dataclass
+class BankProcess(SimulatorProcess):
+    module: ClassVar[str] = "services.simulators.bank"
 
-    database_url: str
     webhook_url: str = ""
-    port: int = field(default_factory=lambda: free_ports(1)[0])
-    lab: bool = True
-    process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def launch(self) -> subprocess.Popen[bytes]:
-        env = os.environ | {
-            "LAB_PROFILE": "1" if self.lab else "0",
-            "HTTP_PORT": str(self.port),
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {
             "SIM_BANK_DATABASE_URL": self.database_url,
             "SIM_BANK_API_KEY": KEY,
             "SIM_BANK_WEBHOOK_URL": self.webhook_url,
             "SIM_BANK_WEBHOOK_SECRET": SECRET,
         }
-        argv = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "services.simulators.bank"]
-        return subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
-
-    def start(self) -> None:
-        self.process = self.launch()
-        self.wait_until_ready()
-
-    def wait_until_ready(self, bound: float = 30.0) -> None:
-        deadline = time.monotonic() + bound
-        while time.monotonic() < deadline:
-            assert self.process is None or self.process.poll() is None, "the bank died at its start"
-            try:
-                with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:
-                    if answer.status == 200:
-                        return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("the bank was not ready in time")
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
 
 
 @dataclass(slots=True)

@@ -144,6 +144,10 @@ async def test_a_share_of_zero_changes_nothing(client: Client, reference: str) -
         ("no_such", {}, 404), ("declines", {}, 422), ("declines", {"share": 1.5}, 422),
         ("declines", {"share": "1"}, 422), ("declines", {"share": 1, "other": 1}, 422), ("rate_limit", {"per_second": 0}, 422),
         ("latency", {"mean_ms": -1}, 422), ("duplicate_webhooks", {"copies": 0}, 422), ("status_lags", [], 422),
+        ("workers", {}, 422), ("workers", {"count": 0, "service_ms": 1}, 422), ("workers", {"count": 1, "service_ms": 0}, 422),
+        ("workers", {"count": 1, "service_ms": 1, "factor": 0}, 422), ("workers", {"count": "1", "service_ms": 1}, 422),
+        ("workers", {"count": 1.5, "service_ms": 1}, 422), ("workers", {"count": 1, "service_ms": 1, "speed": 2}, 422),
+        ("workers", {"count": 100_000, "service_ms": 1}, 422),
     ],
 )  # fmt: skip
 async def test_a_wrong_switch_is_refused_with_a_reason(client: Client, name: str, body: object, status: int) -> None:

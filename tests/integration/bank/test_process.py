@@ -56,6 +56,19 @@ def test_two_banks_starting_at_once_on_no_database_both_come_up(postgres_server:
     assert [bank.stop() for bank in banks] == [0, 0]
 
 
+async def test_a_bank_goes_on_with_the_record_of_an_earlier_version(postgres_server: PostgresServer) -> None:
+    bank = BankProcess(postgres_server.url("bank_earlier"))
+    bank.start()
+    assert bank.stop() == 0
+    connection = await asyncpg.connect(bank.database_url)
+    await connection.execute("ALTER TABLE requests DROP COLUMN shard")
+    await connection.close()
+    bank.start()
+    async with aiohttp.ClientSession() as session:
+        assert (await Client(session, bank.url).charge("after"))[0] == 201
+    assert bank.stop() == 0
+
+
 async def test_outside_the_lab_profile_there_are_no_switches(postgres_server: PostgresServer) -> None:
     bank = BankProcess(postgres_server.url("bank_plain"), lab=False)
     bank.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -11,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.native import procfs
-from infra.native.free_ports import is_free
+from infra.native.free_ports import HIGHEST, free_ports, reserve
 from infra.native.runtime import NativeRuntime
 from infra.runtime import ServiceStatus
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
-INTERRUPTIBLE = ("env", "--default-signal=INT")
-"""Before a command: a test run that was started in the background hands down an ignored SIGINT."""
+INTERRUPTIBLE = ("env", "--default-signal=INT,HUP")
+"""Before a command: a test run that was started in the background hands down ignored signals."""
 
 SERVER = """
-import http.server, os, subprocess, sys, threading
+import http.server, os, signal, subprocess, sys, threading
 held = []
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -31,6 +30,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             held.append(subprocess.Popen(["sleep", "600"]))
         if self.path == "/exit":
             os._exit(7)
+        if self.path == "/stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         self.send_response(503 if os.environ.get("NEVER_READY") else 200)
         body = os.environ.get("COLOUR", "").encode()
         self.send_header("Content-Length", str(len(body)))
@@ -130,18 +131,23 @@ def write_scratch(root: Path, compose: str = COMPOSE) -> Scratch:
     return Scratch(root, ports)
 
 
+SHIFT = 5000
+"""Between the ports of a project and those of one that is shifted."""
+
+
 def xdist_number() -> int:
     """0 for the first worker or none: parallel workers take their ports from different ranges."""
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def free_low_ports(names: Sequence[str]) -> dict[str, int]:
-    """Free ports below the kernel's own range, with room above for a shifted project."""
-    first = 25000 + 300 * xdist_number()
-    candidates = list(range(first, first + 300))
-    random.Random().shuffle(candidates)
-    free = [port for port in candidates if is_free(port) and is_free(port + 5000)]
-    return dict(zip(names, free, strict=False))
+    """Free ports below the kernel's own range, each with one above it for a shifted project: all kept for this process."""
+    found: list[int] = []
+    while len(found) < len(names):
+        (port,) = free_ports(1, below=HIGHEST - SHIFT)
+        if reserve(port + SHIFT):
+            found.append(port)
+    return dict(zip(names, found, strict=True))
 
 
 def row(runtime: NativeRuntime, service: str) -> ServiceStatus:

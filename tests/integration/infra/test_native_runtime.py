@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -341,6 +342,20 @@ def test_pause_freezes_the_whole_tree_and_resume_is_idempotent(scratch: Scratch)
     assert runtime.healthy("back")
 
 
+def test_a_process_that_stops_itself_is_seen_paused_and_resumed(scratch: Scratch) -> None:
+    runtime = scratch.runtime()
+    runtime.up(["back"])
+    identity = runtime.identity("back")
+    assert not runtime.stands_still("back")
+    with suppress(OSError):  # it may answer before the signal has reached all its threads
+        get(runtime, "back", "/stop")
+    eventually(lambda: runtime.stands_still("back"), "it stands still")
+    assert runtime.pause("back") == identity
+    assert runtime.resume("back") == identity
+    assert not runtime.stands_still("back")
+    assert runtime.healthy("back")
+
+
 def test_a_paused_service_can_be_killed_and_stopped(scratch: Scratch) -> None:
     runtime = scratch.runtime()
     runtime.up(["back", "worker"])
@@ -349,6 +364,14 @@ def test_a_paused_service_can_be_killed_and_stopped(scratch: Scratch) -> None:
     runtime.kill("back")
     runtime.stop("worker")
     assert {line.state for line in runtime.status()} == {"exited", "stopped"}
+
+
+def test_a_service_is_not_taken_off_the_network_that_all_share(scratch: Scratch) -> None:
+    runtime = scratch.runtime()
+    runtime.up(["back"])
+    with pytest.raises(RuntimeProblem, match=r"all processes share this machine's; with LAB_RUNTIME=docker"):
+        runtime.cut("back")
+    assert runtime.uncut("back") == runtime.identity("back")
 
 
 def test_restart_gives_a_new_life(scratch: Scratch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from infra.native import procfs
@@ -21,7 +21,9 @@ from infra.native.compose import ComposeFile
 from infra.native.recipes.base import accessible_by
 from infra.native.runtime import NativeRuntime
 from infra.native.state import remove_tree
+from services.kit import kafka
 from tests.integration.infra.stack import REPOSITORY, Scratch, eventually, free_low_ports, row
+from tests.records import some
 
 pytestmark = pytest.mark.integration
 
@@ -87,22 +89,13 @@ async def create_topic(bootstrap: str, name: str) -> None:
 
 
 async def produce(bootstrap: str, topic: str, messages: list[bytes]) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
-    await producer.start()
-    try:
+    async with kafka.running(AIOKafkaProducer(bootstrap_servers=bootstrap)) as producer:
         for message in messages:
             await producer.send_and_wait(topic, message)
-    finally:
-        await producer.stop()
 
 
 async def consume(bootstrap: str, topic: str, count: int) -> list[bytes]:
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        return [(await asyncio.wait_for(consumer.getone(), 20)).value or b"" for _ in range(count)]
-    finally:
-        await consumer.stop()
+    return [record.value or b"" for record in await some(bootstrap, topic, count)]
 
 
 async def test_a_killed_postgres_leaves_no_backend_and_keeps_what_was_committed(servers: Scratch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 
 from labs.engine.model import Operation, Outcome, Row, Status
 from labs.invariants import payments as p
+from labs.invariants import sales
 from services.simulators.bank.store import prepare_database
 from tests.servers import PostgresServer
 from tests.unit.invariants.evidence import ListedEvidence, operation
@@ -23,7 +25,8 @@ _numbers = itertools.count()
 # The columns that the services promise to checkers.
 TABLES = """
 CREATE TABLE payments (id uuid PRIMARY KEY, merchant_id text, reference text, source text, amount bigint, currency text,
-    status text, captured_amount bigint DEFAULT 0, refunded_amount bigint DEFAULT 0);
+    status text, captured_amount bigint DEFAULT 0, refunded_amount bigint DEFAULT 0, metadata jsonb DEFAULT '{}');
+CREATE TABLE sales (event_id text PRIMARY KEY, payment_id text, sku text, quantity integer);
 CREATE TABLE operations (id uuid PRIMARY KEY, payment_id uuid, kind text, status text, bank_reference text);
 CREATE TABLE ledger_transactions (id uuid PRIMARY KEY, payment_id uuid, kind text);
 CREATE TABLE ledger_entries (transaction_id uuid, account text, amount bigint, currency text);
@@ -189,3 +192,25 @@ async def test_pending_and_unknown_operations_are_open(world: World) -> None:
     assert (await p.no_unknown_left(world.evidence())).offenders == ("pending", "unknown")
     assert await p.still_unknown(world.evidence()) == "2 payments are not certain yet"
     assert await p.still_unpublished(world.evidence()) == ""
+
+
+async def test_each_charge_for_an_article_is_compared_with_the_sales(world: World) -> None:
+    for key, about in (
+        ("right", {"sku": "X-1", "quantity": "2"}),
+        ("single", {"sku": "X-2"}),
+        ("lost", {"sku": "X-3"}),
+    ):
+        payment = await world.payment(key)
+        await world.bank_charge(key)
+        await world.connection.execute(
+            "UPDATE payments SET metadata = $2::jsonb WHERE id = $1", payment, json.dumps(about)
+        )
+        if key != "lost":
+            await world.connection.execute(
+                "INSERT INTO sales VALUES ($1, $2, $3, $4)",
+                key, p.type_id("pay", str(payment)), about["sku"], int(about.get("quantity", 1)),
+            )  # fmt: skip
+    await world.payment("about nothing")
+    await world.bank_charge("about nothing")
+    finding = await sales.sold_once_for_each_charge(world.evidence())
+    assert (finding.offenders, finding.note) == (("lost",), "1 lost")

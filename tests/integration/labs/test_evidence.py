@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 import aiohttp
 import asyncpg
@@ -17,16 +16,9 @@ from labs.engine.clock import RunClock
 from labs.engine.evidence import StoreEvidence, Stores
 from labs.engine.model import EvidenceError, NotApplicableError, Variant, VariantRole
 from labs.invariants.payments import ledger_balances
-from tests.servers import KafkaServer, PostgresServer
+from services.kit import kafka
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture
-def stores(postgres_server: PostgresServer, kafka_server: KafkaServer) -> Stores:
-    url = urlsplit(postgres_server.admin_url)
-    host, _, port = kafka_server.bootstrap.partition(":")
-    return Stores(("127.0.0.1", url.port or 0), url.password or "", (host, int(port)), ("127.0.0.1", 9))
 
 
 @pytest.fixture
@@ -84,15 +76,14 @@ async def test_a_topic_is_read_to_its_end_with_headers_and_without_aborted_recor
     name = f"{evidence.prefix}payments.payment.v1"
     await create_topic(evidence.stores, name)
     producer = AIOKafkaProducer(bootstrap_servers=evidence.stores.bootstrap, transactional_id=evidence.prefix)
-    await producer.start()
-    async with producer.transaction():
-        for number in range(500):
-            headers = [("ce_id", f"evt_{number}".encode())]
-            await producer.send(name, b"{}", key=f"pay_{number}".encode(), headers=headers)
-    await producer.begin_transaction()
-    await producer.send_and_wait(name, b"{}", key=b"pay_aborted")
-    await producer.abort_transaction()
-    await producer.stop()
+    async with kafka.running(producer):
+        async with producer.transaction():
+            for number in range(500):
+                headers = [("ce_id", f"evt_{number}".encode())]
+                await producer.send(name, b"{}", key=f"pay_{number}".encode(), headers=headers)
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, b"{}", key=b"pay_aborted")
+        await producer.abort_transaction()
     records = await evidence.topic("payments.payment.v1")
     assert {record.key for record in records} == {f"pay_{number}" for number in range(500)}
     assert all(record.headers["ce_id"] == (record.key or "").replace("pay", "evt") for record in records)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.integration.payments.stack import Stack
+from tests.integration.payments.stack import OPS_KEY, Stack
 from tests.servers import KafkaServer, PostgresServer
 
 
@@ -37,7 +37,7 @@ async def kafka_stack(postgres_server: PostgresServer, kafka_server: KafkaServer
 @pytest.fixture(scope="session")
 def running(postgres_server: PostgresServer) -> Iterator[Stack]:
     """Bank, API and resolver, shared by the tests that break nothing: each uses references and keys of its own."""
-    made = Stack(postgres_server)
+    made = Stack(postgres_server, extra={"PAYMENTS_OPS_KEY": OPS_KEY})
 
     async def begin() -> None:
         await made.migrate()

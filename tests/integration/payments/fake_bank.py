@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,40 +13,55 @@ from aiohttp import web
 
 @dataclass
 class FakeBank:
-    """Idempotent by reference like the real one. `sends` and `asks` decide whether a call gets through (False: 503)."""
+    """Idempotent by reference like the real one. `gets_through` decides whether a call does (False: 503, or with
+    `breaks` a connection that breaks). A sending waits for `open` before it is executed.
+    """
 
     gets_through: Callable[[str, int], bool] = lambda call, nth: True
     charged: dict[str, str] = field(default_factory=dict)
     cancelled: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
+    tells: dict[str, Any] = field(default_factory=dict)
+    breaks: bool = False
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     def execute(self, reference: str) -> tuple[int, dict[str, Any]]:
         if reference in self.cancelled:
             return 409, {"type": "urn:bank:reference_cancelled"}
         charge = self.charged.setdefault(reference, f"ch_{len(self.charged)}")
-        return 201, {"id": charge, "status": "captured"}
+        return 201, {"id": charge, "status": "captured", **self.tells}
 
     async def _charge(self, request: web.Request) -> web.Response:
         body = await request.json()
         if not self._passes("send"):
-            return web.json_response({}, status=503)
+            return self._fails(request)
+        await self.open.wait()
         status, answer = self.execute(body["reference"])
         return web.json_response(answer, status=status)
 
     async def _ask(self, request: web.Request) -> web.Response:
         if not self._passes("ask"):
-            return web.json_response({}, status=503)
+            return self._fails(request)
         charge = self.charged.get(request.match_info["reference"])
-        return web.json_response({"id": charge, "status": "captured"} if charge else {}, status=200 if charge else 404)
+        found = {"id": charge, "status": "captured", **self.tells} if charge else {}
+        return web.json_response(found, status=200 if charge else 404)
 
     async def _cancel(self, request: web.Request) -> web.Response:
         reference = request.match_info["reference"]
         if not self._passes("cancel"):
-            return web.json_response({}, status=503)
+            return self._fails(request)
         if charge := self.charged.get(reference):
             return web.json_response({"status": "executed", "operation": {"id": charge, "status": "captured"}})
         self.cancelled.add(reference)
         return web.json_response({"reference": reference, "status": "cancelled"})
+
+    def _fails(self, request: web.Request) -> web.Response:
+        if self.breaks and request.transport is not None:
+            request.transport.abort()
+        return web.json_response({}, status=503)
 
     def _passes(self, call: str) -> bool:
         self.calls.append(call)
@@ -55,6 +71,7 @@ class FakeBank:
     async def serve(self, port: int) -> AsyncIterator[FakeBank]:
         app = web.Application()
         app.router.add_post("/v1/charges", self._charge)
+        app.router.add_post("/v1/charges/{charge}/capture", self._charge)
         app.router.add_get("/v1/operations/{reference}", self._ask)
         app.router.add_post("/v1/operations/{reference}/cancel", self._cancel)
         runner = web.AppRunner(app, access_log=None)

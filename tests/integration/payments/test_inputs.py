@@ -34,6 +34,17 @@ def assert_problem(answer: Answer, status: int, code: str) -> None:
     assert answer.json["title"]
 
 
+async def test_metadata_is_told_back_and_is_part_of_what_a_key_stands_for(running: Stack) -> None:
+    bought = {"sku": "LAMP-1", "note": 'ünï "quoted" \\ \n'}
+    paid = await running.pay("metadata-1", key="metadata-1", metadata=bought)
+    assert (paid.status, paid.json["metadata"]) == (201, bought)
+    found = await running.request("GET", f"/v1/payments/{paid.json['id']}")
+    assert found.json["metadata"] == bought
+    other = await running.pay("metadata-1", key="metadata-1", metadata={"sku": "LAMP-2"})
+    assert_problem(other, 422, "idempotency_key_reused")
+    assert (await running.pay("metadata-2")).json["metadata"] == {}
+
+
 WRONG_BODIES = [
     ({"amount": "1000"}, "invalid_request"),
     ({"amount": 10.5}, "invalid_request"),
@@ -71,6 +82,16 @@ WRONG_BODIES = [
     ({"capture": "sometimes"}, "invalid_request"),
     ({"description": "x" * 501}, "invalid_request"),
     ({"description": "a\x00b"}, "invalid_request"),
+    ({"metadata": None}, "invalid_request"),
+    ({"metadata": ["sku"]}, "invalid_request"),
+    ({"metadata": {"sku": 7}}, "invalid_request"),
+    ({"metadata": {"sku": {"a": "b"}}}, "invalid_request"),
+    ({"metadata": {"": "x"}}, "invalid_request"),
+    ({"metadata": {"a b": "x"}}, "invalid_request"),
+    ({"metadata": {"x" * 41: "x"}}, "invalid_request"),
+    ({"metadata": {"sku": "x" * 501}}, "invalid_request"),
+    ({"metadata": {"sku": "a\x00b"}}, "invalid_request"),
+    ({"metadata": {f"name-{number}": "x" for number in range(21)}}, "invalid_request"),
     ({"colour": "red"}, "invalid_request"),
 ]
 

@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 
-import psutil
 import pytest
 
 from tests.integration.payments.stack import Answer, Stack, until
-from tests.servers import PostgresServer, throwaway_postgres
+from tests.servers import Life, PostgresServer, throwaway_postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-class Database:
-    """A Postgres that the test may kill and start again."""
-
-    def __init__(self, server: PostgresServer) -> None:
-        process = psutil.Process(server.pid)
-        self._argv = ["setpriv", "--pdeathsig", "KILL", *process.cmdline()]
-        self._env = process.environ()
-        self._cwd, self._user = process.cwd(), process.username()
-        self._process = process
-        self._again: subprocess.Popen[bytes] | None = None
-
-    def kill(self) -> None:
-        """SIGKILL the postmaster and its children."""
-        children = self._process.children()
-        self._process.kill()
-        for child in children:
-            child.kill()
-        psutil.wait_procs([self._process, *children], timeout=10)
-
-    def start(self) -> None:
-        """The same command on the same data."""
-        self._again = subprocess.Popen(
-            self._argv,
-            env=self._env,
-            cwd=self._cwd,
-            user=self._user,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def stop(self) -> None:
-        """Clean up whatever runs."""
-        if self._again is not None:
-            self._again.send_signal(signal.SIGINT)  # fast shutdown, not the one that waits for clients
-            self._again.wait(20)
 
 
 @pytest.fixture
@@ -60,10 +20,9 @@ def server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def database(server: PostgresServer) -> Iterator[Database]:
-    made = Database(server)
-    yield made
-    made.stop()
+def database(server: PostgresServer) -> Life:
+    """A Postgres that the test may kill and start again."""
+    return server.life
 
 
 @pytest.fixture
@@ -76,7 +35,7 @@ async def own(server: PostgresServer) -> AsyncIterator[Stack]:
         stack.stop()
 
 
-async def test_the_database_killed_before_and_between_the_commits(own: Stack, database: Database) -> None:
+async def test_the_database_killed_before_and_between_the_commits(own: Stack, database: Life) -> None:
     await own.start("bank")
     api = await own.start("api")
     await own.start("resolver")
@@ -96,7 +55,7 @@ async def test_the_database_killed_before_and_between_the_commits(own: Stack, da
     assert (before.status, before.json["type"]) == (503, "urn:lab:unavailable")
     assert before.headers["Retry-After"] == "1"
 
-    database.start()
+    await asyncio.to_thread(database.start)
 
     async def answered() -> Answer | None:
         answer = await own.pay("between")

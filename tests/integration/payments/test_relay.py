@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -11,16 +10,14 @@ from uuid import uuid4
 
 import asyncpg
 import msgspec
-import psutil
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.contracts import topics
 from services.contracts.payments import PaymentEvent
 from services.kit import ids
 from services.payments.relay import Relay
 from tests.integration.payments.stack import Stack, until
-from tests.servers import KafkaServer, PostgresServer, throwaway_kafka
+from tests.records import some
+from tests.servers import PostgresServer, throwaway_kafka
 
 pytestmark = pytest.mark.integration
 
@@ -48,24 +45,10 @@ async def relaying(stack: Stack, **settings: float) -> AsyncIterator[Relay]:
 
 async def records(stack: Stack) -> list[tuple[str, int]]:
     """Payment and sequence of all that is on the topic, in order per partition."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=stack.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(stack.topic, n) for n in range(topics.PAYMENT_EVENTS.partitions)]
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        found: list[tuple[str, int]] = []
-        while any([await consumer.position(each) < ends[each] for each in partitions]):
-            for batch in (await consumer.getmany(timeout_ms=500)).values():
-                found += [
-                    ((record.key or b"").decode(), msgspec.json.decode(record.value or b"")["sequence"])
-                    for record in batch
-                ]
-        return found
-    finally:
-        await consumer.stop()
+    return [
+        ((record.key or b"").decode(), msgspec.json.decode(record.value or b"")["sequence"])
+        for record in await stack.records()
+    ]
 
 
 def body(sequence: int) -> bytes:
@@ -102,12 +85,7 @@ async def test_an_event_has_cloudevents_headers_the_payments_key_and_the_callers
     made = await stack.request("POST", "/v1/payments", json=request, key="t", headers={"traceparent": trace})
     async with relaying(stack):
         await until(lambda: empty(stack))
-    consumer = AIOKafkaConsumer(stack.topic, bootstrap_servers=stack.bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        record = await asyncio.wait_for(consumer.getone(), 20)
-    finally:
-        await consumer.stop()
+    (record,) = await some(stack.bootstrap, stack.topic)
     heads = {name: (value or b"").decode() for name, value in record.headers}
     assert (record.key or b"").decode() == heads["ce_subject"] == made.json["id"]
     assert heads["ce_type"] == "payments.payment.captured"
@@ -218,16 +196,6 @@ async def test_its_database_connection_cut_off_is_made_again(kafka_stack: Stack)
     assert_whole_and_ordered(await records(stack), 5, 1)
 
 
-def killed_and_started_again(broker: KafkaServer) -> subprocess.Popen[bytes]:
-    """SIGKILL, then the same command on the same data and port."""
-    process = psutil.Process(broker.pid)
-    argv = ["setpriv", "--pdeathsig", "KILL", *process.cmdline()]
-    env, cwd, user = process.environ(), process.cwd(), process.username()
-    process.kill()
-    process.wait(10)
-    return subprocess.Popen(argv, env=env, cwd=cwd, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 @pytest.mark.slow
 async def test_a_killed_broker_delays_events_and_loses_none(postgres_server: PostgresServer) -> None:
     with throwaway_kafka() as broker:
@@ -237,14 +205,11 @@ async def test_a_killed_broker_delays_events_and_loses_none(postgres_server: Pos
         async with relaying(stack):
             await fill(stack, 10, 1)
             await until(lambda: empty(stack))
-            again = await asyncio.to_thread(killed_and_started_again, broker)
-            try:
-                await fill(stack, 200, 3)
-                await until(lambda: empty(stack), within=60)
-                found = await records(stack)
-            finally:
-                again.kill()
-                again.wait()
+            await asyncio.to_thread(broker.life.kill)
+            await fill(stack, 200, 3)
+            await asyncio.to_thread(broker.life.start)
+            await until(lambda: empty(stack), within=60)
+            found = await records(stack)
     events = sorted({(payment, sequence) for payment, sequence in found})
     assert len(events) == 10 + 600
     assert ids.decode("pay", found[0][0]) is not None

@@ -5,66 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from datetime import timedelta
+from typing import cast
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from services.kit import ids, postgres
-from services.payments import handlers
-from services.payments.app import bank_client
-from services.payments.bank import Bank
-from services.payments.domain import Operation, OperationKind, Outcome, Payment, PaymentStatus
-from services.payments.handlers import Caller, Context
-from services.payments.resolver import Resolver
+from services.kit import ids
+from services.payments import handlers, problems
+from services.payments.bank import Bank, Place
+from services.payments.domain import Operation, Outcome, Payment
+from services.payments.handlers import RESEND, Caller
 from services.payments.schemas import CreatePayment
-from services.payments.store import NewKey, PaymentStore
+from services.payments.store import Pauses
 from tests.integration.payments.fake_bank import FakeBank
+from tests.integration.payments.parts import attempt, begun, parts
 from tests.integration.payments.stack import WEBHOOK_SECRET, Stack, until
 
 pytestmark = pytest.mark.integration
-
-
-class SetClock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-@asynccontextmanager
-async def parts(stack: Stack, **settings: Any) -> AsyncIterator[tuple[Context, Resolver, SetClock]]:
-    """Store, bank client and resolver inside the test, so that it decides when each step happens."""
-    chosen = stack.settings(**settings)
-    clock = SetClock()
-    async with await postgres.create_pool(stack.app_url, name="test") as pool, bank_client(chosen) as bank:
-        context = Context(PaymentStore(pool), bank, clock, random.Random(1), chosen)
-        yield context, Resolver(context), clock
-
-
-async def begun(context: Context, reference: str) -> tuple[Payment, Operation]:
-    """A payment as a crash right after the first commit leaves it."""
-    now = context.clock.now()
-    payment = Payment(
-        ids.uuid7(), "mer_demo", reference, f"tok_{reference}", 1000, "EUR", True, None, PaymentStatus.PROCESSING, now, now
-    )  # fmt: skip
-    operation = handlers.new_operation(payment, OperationKind.AUTHORISE, 1000, now, attempts=1)
-    key = NewKey(f"key-{reference}", b"f" * 32, now + timedelta(hours=1))
-    assert await context.store.begin_payment(payment, operation, key, 0)
-    return payment, operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +36,17 @@ class Overtaken:
     bank: Bank
     meanwhile: Callable[[], Awaitable[None]]
 
-    async def execute(self, payment: Payment, operation: Operation) -> Outcome:
-        outcome = await self.bank.execute(payment, operation)
+    def place(self) -> Place:
+        return self.bank.place()
+
+    async def execute(self, payment: Payment, operation: Operation, place: Place | None = None) -> Outcome:
+        outcome = await self.bank.execute(payment, operation, place)
         await self.meanwhile()
         return outcome
 
 
 def reference_of(reply: handlers.Reply) -> str:
     return str(msgspec.json.decode(reply.response.body)["reference"])
-
-
-async def attempt(context: Context, resolver: Resolver) -> bool:
-    async def due() -> list[Any]:
-        return await context.store.claim_due(5, 10)
-
-    (claim,) = await until(due, what="a due operation")
-    return await resolver.resolve(claim)
 
 
 async def status(stack: Stack, payment: Payment) -> str:
@@ -111,6 +68,74 @@ async def test_a_charge_that_arrives_after_two_not_found_is_the_only_one(stack: 
 
     assert await status(stack, payment) == "captured"
     assert len(bank.charged) == 1
+
+
+async def test_a_sending_without_an_answer_is_not_repeated_while_the_bank_may_still_be_at_it(stack: Stack) -> None:
+    """Seen before this rule: each pass sent again what was waiting in the bank's own queue, 2.3 times an operation."""
+    bank = FakeBank()
+    bank.open.clear()
+    async with bank.serve(stack.ports["bank"]), parts(stack, bank_timeout_seconds=0.2) as (context, resolver, _):
+        payment, operation = await begun(context, "queued")
+        for _ in range(4):
+            assert not await attempt(context, resolver)
+        assert bank.calls == ["ask", "send", "ask", "ask", "ask"]
+
+        bank.open.set()
+        bank.execute(operation.bank_reference)
+        assert await attempt(context, resolver)
+    assert await status(stack, payment) == "captured"
+    assert bank.calls.count("send") == 1
+
+
+async def test_a_sending_that_was_lost_is_repeated_after_its_pause_which_grows_and_is_bounded(stack: Stack) -> None:
+    bank = FakeBank(gets_through=lambda call, nth: call != "send", breaks=True)
+    pauses = []
+    async with bank.serve(stack.ports["bank"]), parts(stack, bank_timeout_seconds=0.2) as (context, resolver, _):
+        payment, _ = await begun(context, "lost")
+        for sendings in range(1, 5):
+            assert not await attempt(context, resolver)
+            (row,) = await stack.sql(
+                "SELECT unanswered, extract(epoch FROM send_again_at - now())::float8 AS pause FROM operations"
+            )
+            assert (row["unanswered"], bank.calls.count("send")) == (sendings, sendings)
+            pauses.append(row["pause"])
+            await stack.sql("UPDATE operations SET send_again_at = now()")
+        bank.gets_through = lambda call, nth: True
+        assert await attempt(context, resolver)
+    assert await status(stack, payment) == "captured"
+    first, most = RESEND.base, RESEND.cap
+    assert first / 2 - 0.5 < pauses[0] < first + 0.3
+    assert all(most / 2 - 0.5 < pause < most + 0.3 for pause in pauses[1:])
+
+
+async def test_what_surely_never_arrived_is_sent_again_at_once(stack: Stack) -> None:
+    async with parts(stack) as (context, resolver, _):
+        payment, _ = await begun(context, "refused")
+        assert not await attempt(context, resolver)
+        bank = FakeBank()
+        async with bank.serve(stack.ports["bank"]):
+            assert await attempt(context, resolver)
+    assert await status(stack, payment) == "captured"
+    assert bank.calls == ["ask", "send"]
+
+
+async def test_a_client_that_comes_back_does_not_have_it_sent_again_either(stack: Stack) -> None:
+    bank = FakeBank()
+    bank.open.clear()
+    caller, wanted = Caller("mer_demo", "key-queued", b"f" * 32), CreatePayment(1000, "EUR", "tok_queued", "queued")
+    async with bank.serve(stack.ports["bank"]), parts(stack, bank_timeout_seconds=0.2) as (context, resolver, _):
+        await begun(context, "queued")
+        assert not await attempt(context, resolver)
+
+        async def taken_over() -> bool:
+            try:
+                return (await handlers.create_payment(context, caller, wanted)).response.status == 202
+            except problems.KeyInFlight:
+                return False
+
+        await until(taken_over, what="the answer to the client")
+        bank.open.set()
+    assert bank.calls == ["ask", "send", "ask"]
 
 
 async def test_a_charge_that_arrives_between_not_found_and_the_second_sending_is_the_only_one(stack: Stack) -> None:
@@ -216,11 +241,11 @@ async def test_a_signed_event_makes_the_resolver_ask_at_once_and_a_repeated_one_
             headers = {"Content-Type": "application/json", "Bank-Signature": f"t={stamp},v1={digest}"}
             return (await stack.request("POST", "/v1/bank-events", data=event, headers=headers, merchant={})).status
 
-        await context.store.park(claim, context.clock.now(), 3600, None)
+        await context.store.park(claim, context.clock.now(), Pauses(3600), None)
         assert await context.store.claim_due(5, 1) == []
         assert await deliver() == 204
         (claim,) = await context.store.claim_due(5, 1)
-        await context.store.park(claim, context.clock.now(), 3600, None)
+        await context.store.park(claim, context.clock.now(), Pauses(3600), None)
         assert await deliver() == 204
         assert await context.store.claim_due(5, 1) == []
 
@@ -350,3 +375,18 @@ async def test_sigterm_finishes_what_is_in_flight_and_exits_0(stack: Stack) -> N
     await until(begun_there)
     assert await asyncio.to_thread(api.terminate) == 0
     assert (await paying).status == 201
+
+
+async def test_an_answer_about_another_amount_is_not_believed_until_the_bank_mends_it(stack: Stack) -> None:
+    bank = FakeBank(tells={"amount": 999})
+    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, resolver, _):
+        payment, _ = await begun(context, "another-amount")
+        assert not await attempt(context, resolver)
+        assert not await attempt(context, resolver)
+        assert await status(stack, payment) == "processing"
+
+        bank.tells = {"amount": 1000, "currency": "EUR"}
+        assert await attempt(context, resolver)
+
+    assert await status(stack, payment) == "captured"
+    assert len(bank.charged) == 1

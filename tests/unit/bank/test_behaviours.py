@@ -5,7 +5,8 @@ import statistics
 import msgspec
 import pytest
 
-from services.simulators.bank.behaviours import Switchboard, draw, log_normal_seconds
+from services.kit.switches import draw
+from services.simulators.bank.behaviours import Switchboard, log_normal_seconds
 
 
 def board(name: str, body: bytes) -> Switchboard:

@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,16 @@ SCRIPT = ROOT / "infra" / "setup.sh"
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """A checkout without anything installed, in a PATH without apt."""
-    (tmp_path / "infra" / "kafka").mkdir(parents=True)
-    for name in ("docker-compose.yml", "requirements.lock", "infra/setup.sh", "infra/kafka/pom.xml"):
+    for folder in ("kafka", "search", "connect"):
+        (tmp_path / "infra" / folder).mkdir(parents=True)
+    for name in (
+        "docker-compose.yml",
+        "requirements.lock",
+        "infra/setup.sh",
+        "infra/kafka/pom.xml",
+        "infra/search/pom.xml",
+        "infra/connect/pom.xml",
+    ):
         shutil.copy(ROOT / name, tmp_path / name)
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -45,9 +54,29 @@ def bare(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(checkout: Path, path: str) -> subprocess.CompletedProcess[str]:
+def run(checkout: Path, path: str, **variables: str) -> subprocess.CompletedProcess[str]:
     words = ["bash", str(checkout / "infra" / "setup.sh")]
-    return subprocess.run(words, env={"PATH": path}, capture_output=True, text=True, check=False, timeout=60)
+    env = {"PATH": path, **variables}
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def with_packages(bare: Path) -> Path:
+    """The same with a finished .venv, whose Python would choose Docker."""
+    python = f"#!{bare}/bin/bash\n[ \"$*\" != '-m infra runtime' ] || echo 'docker: it has all images'\n"
+    write_program(bare / ".venv" / "bin" / "python", python)
+    lock = subprocess.run(["sha256sum", "requirements.lock"], cwd=bare, capture_output=True, text=True, check=True)
+    (bare / ".venv" / ".requirements").write_text(lock.stdout)
+    (bare / "bin" / "python3").unlink()
+    (bare / "bin" / "python3").symlink_to(os.path.realpath(sys.executable))
+    (bare / "bin" / "tail").symlink_to(os.path.realpath(shutil.which("tail") or ""))
+    return bare
 
 
 def test_without_apt_it_says_what_is_missing_and_installs_nothing(bare: Path) -> None:
@@ -67,6 +96,33 @@ def test_without_root_or_sudo_it_gives_the_command_to_run_as_root(bare: Path) ->
     done = run(bare, str(tools))
     assert done.returncode == 1
     assert re.search(r"needs root or sudo: .*Run 'apt-get install .*redis-server.*' as root", done.stderr)
+
+
+@pytest.mark.parametrize("place", ["environment", ".env", ".lab/runtime"])
+def test_with_docker_nothing_but_the_python_packages_is_needed(with_packages: Path, place: str) -> None:
+    said = {"LAB_RUNTIME": "docker"} if place == "environment" else {}
+    if place == ".env":
+        (with_packages / ".env").write_text('POSTGRES_PORT=1\nLAB_RUNTIME="docker" # ours\n')
+    elif place == ".lab/runtime":
+        (with_packages / ".lab").mkdir()
+        (with_packages / ".lab" / "runtime").write_text("docker: it has all images\n")
+    done = run(with_packages, str(with_packages / "bin"), **said)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_where_an_engine_answers_the_choice_is_made_before_anything_native_is_fetched(with_packages: Path) -> None:
+    write_program(with_packages / "bin" / "docker", f"#!{with_packages}/bin/bash\nexit 0\n")
+    done = run(with_packages, str(with_packages / "bin"))
+    assert done.returncode == 0, done.stderr
+    assert "runtime: docker: it has all images" in done.stdout
+    assert not (with_packages / ".lab" / "jars").exists()
+
+
+def test_an_engine_that_does_not_answer_is_no_docker(with_packages: Path) -> None:
+    write_program(with_packages / "bin" / "docker", f"#!{with_packages}/bin/bash\nexit 1\n")
+    done = run(with_packages, str(with_packages / "bin"))
+    assert done.returncode == 1
+    assert "has no apt" in done.stderr
 
 
 def test_a_file_without_versions_is_refused(bare: Path) -> None:

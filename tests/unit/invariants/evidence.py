@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from labs.engine.model import (
+    SEARCH_ENGINE,
     EvidenceError,
     FaultRecord,
+    Json,
     NotApplicableError,
     Operation,
     Outcome,
@@ -46,6 +48,7 @@ class ListedEvidence:
     scenario: str = "main"
     variant_name: str = "naive"
     faults: tuple[FaultRecord, ...] = ()
+    window: tuple[float, float] = (0.0, 60.0)
 
     @property
     def variant(self) -> Variant:
@@ -68,5 +71,14 @@ class ListedEvidence:
         del promql
         return None
 
+    async def engine(
+        self, path: str, body: Mapping[str, Json] | None = None, *, nodes: Sequence[str] = (SEARCH_ENGINE,)
+    ) -> Json:
+        del body, nodes
+        raise NotApplicableError(f"no {path}")
+
     def since_start(self, moment: datetime) -> float:
         return (moment - START).total_seconds()
+
+    def moment(self, at: float) -> datetime:
+        return START + timedelta(seconds=at)

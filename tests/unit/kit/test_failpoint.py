@@ -39,6 +39,21 @@ async def test_a_delay_happens_at_the_nth_pass_only(monkeypatch: pytest.MonkeyPa
     assert failpoint.armed()[0].hits == 3
 
 
+async def test_with_a_subject_only_passes_for_it_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    failpoint.arm(Failpoint("here", "delay", nth=2, seconds=0.5, subject="invoice"))
+    for subject in ("report", "invoice-1", "", "report"):
+        await failpoint.failpoint("here", subject)
+    assert (failpoint.armed()[0].hits, slept) == (1, [])
+    await failpoint.failpoint("here", "monthly-invoice")
+    assert slept == [0.5]
+
+
 @pytest.mark.parametrize(
     "text", ["nowhere=kill", "here=explode", "here=kill@0", "here=kill@x", "here=delay:61", "here", "here=delay:x"]
 )

@@ -1,4 +1,7 @@
-from collections.abc import AsyncIterator
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -6,7 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
-from services.kit import failpoint
+from services.kit import clock, failpoint, http
 from services.kit.errors import Problem, Unavailable
 from services.kit.http import Shell, json_response, read_json, service_app
 from services.kit.settings import ProcessSettings
@@ -24,9 +27,15 @@ class Answer(msgspec.Struct):
 
 
 async def call(
-    app: FastAPI, method: str, path: str, *, body: list[bytes] | None = None, headers: dict[str, str] | None = None
+    app: FastAPI,
+    method: str,
+    path: str,
+    *,
+    body: list[bytes] | None = None,
+    headers: dict[str, str] | None = None,
+    stalls: bool = False,
 ) -> Answer:
-    """One request straight through the ASGI interface, body in the given chunks."""
+    """One request straight through the ASGI interface, body in the given chunks; the last one never comes if it `stalls`."""
     chunks = body or [b""]
     given = {"content-type": "application/json"} | (headers or {})
     scope: Scope = {
@@ -44,12 +53,16 @@ async def call(
     source = messages()
 
     async def receive() -> Message:
-        return await anext(source)
+        message = await anext(source)
+        if stalls and not message["more_body"]:
+            await asyncio.Event().wait()
+        return message
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await Shell(app, max_body_bytes=1024)(scope, receive, send)
+    shell = Shell(app, max_body_bytes=1024, body_seconds=0.05 if stalls else 10, streamed=("/streams",))
+    await shell(scope, receive, send)
     start = sent[0]
     return Answer(
         start["status"],
@@ -71,6 +84,10 @@ def app() -> FastAPI:
     @app.post("/things")
     async def things(request: Request) -> Response:
         return json_response(201, await read_json(request, Thing))
+
+    @app.post("/streams")
+    async def streams(request: Request) -> int:
+        return sum([len(piece) async for piece in request.stream()])
 
     @app.get("/numbers/{number}")
     async def numbers(number: int) -> int:
@@ -159,7 +176,7 @@ async def test_metrics_name_the_route_and_not_the_path(app: FastAPI) -> None:
     await call(app, "GET", "/numbers/4711")
     text = (await call(app, "GET", "/metrics")).body.decode()
     assert 'route="/numbers/{number}"' in text
-    assert "4711" not in text
+    assert "/numbers/4711" not in text  # the digits alone may be in a time
 
 
 async def test_failpoints_are_armed_over_http_and_unknown_ones_refused(app: FastAPI) -> None:
@@ -167,15 +184,53 @@ async def test_failpoints_are_armed_over_http_and_unknown_ones_refused(app: Fast
     body = [b'{"action":"delay","nth":2,"seconds":0.1}']
     assert (await call(app, "PUT", "/lab/failpoints/test.here", body=body)).status == 204
     assert msgspec.json.decode((await call(app, "GET", "/lab/failpoints")).body) == [
-        {"name": "test.here", "action": "delay", "nth": 2, "seconds": 0.1, "hits": 0}
+        {"name": "test.here", "action": "delay", "nth": 2, "seconds": 0.1, "subject": "", "hits": 0}
     ]
     assert (await call(app, "DELETE", "/lab/failpoints/test.here")).status == 204
     assert (await call(app, "PUT", "/lab/failpoints/test.nowhere", body=body)).status == 422
 
 
-async def test_failpoints_do_not_exist_outside_the_lab_profile() -> None:
+@pytest.fixture
+def right_clock() -> Iterator[None]:
+    yield
+    clock.set_skew(0)
+
+
+@pytest.mark.usefixtures("right_clock")
+async def test_the_wall_clock_can_be_put_wrong_and_the_monotonic_one_stays_right(app: FastAPI) -> None:
+    before = clock.SystemClock().monotonic()
+    assert (await call(app, "PUT", "/lab/clock", body=[b'{"offset_seconds":3600}'])).status == 204
+    ahead = clock.SystemClock().now() - datetime.now(UTC)
+    assert timedelta(minutes=59) < ahead <= timedelta(minutes=60)
+    assert clock.SystemClock().monotonic() - before < 3000
+    shown = msgspec.json.decode((await call(app, "GET", "/lab/clock")).body)
+    assert (shown["offset_seconds"], shown["reads"]) == (3600.0, 1)
+    assert datetime.fromisoformat(shown["now"]) - datetime.now(UTC) > timedelta(minutes=59)
+    assert (await call(app, "PUT", "/lab/clock", body=[b'{"offset_seconds":0}'])).status == 204
+    assert clock.SystemClock().now() - datetime.now(UTC) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{}", 422),
+        (b'{"offset_seconds":"soon"}', 422),
+        (b'{"offset_seconds":1e7}', 422),
+        (b'{"offset_seconds":-1e7}', 422),
+        (b'{"offset_seconds":1,"zone":"UTC"}', 422),
+        (b'{"offset_seconds":NaN}', 400),
+        (b"soon", 400),
+    ],
+)
+async def test_a_clock_is_not_set_to_nonsense(app: FastAPI, body: bytes, status: int) -> None:
+    assert (await call(app, "PUT", "/lab/clock", body=[body])).status == status
+    assert clock.skew().offset_seconds == 0
+
+
+async def test_failpoints_and_the_clock_cannot_be_reached_outside_the_lab_profile() -> None:
     app = service_app("test", ProcessSettings(http_port=1, lab_profile=False))
     assert (await call(app, "GET", "/lab/failpoints")).status == 404
+    assert (await call(app, "PUT", "/lab/clock", body=[b'{"offset_seconds":1}'])).status == 404
 
 
 def test_a_problem_carries_its_extra_fields() -> None:
@@ -183,3 +238,66 @@ def test_a_problem_carries_its_extra_fields() -> None:
     assert msgspec.json.decode(problem.body()) == {
         "type": "urn:lab:taken", "title": "Taken", "status": 409, "payment": "pay_1",
     }  # fmt: skip
+
+
+def test_a_process_may_be_served_on_several_ports_that_open_when_it_is_ready() -> None:
+    first, second = http._listen("127.0.0.1", (0, 0))
+    with first, second:
+        address = second.getsockname()
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(address, timeout=2):
+            pass
+        second.listen()
+        with socket.create_connection(address, timeout=2):
+            pass
+        with pytest.raises(SystemExit, match=f"Port {address[1]} cannot be listened on"):
+            http._listen("127.0.0.1", (0, address[1]))
+
+
+async def test_a_body_that_does_not_arrive_in_time_gets_a_problem_and_the_connection_is_closed(app: FastAPI) -> None:
+    answer = await call(app, "POST", "/things", body=[b'{"name":', b'"x","size":1}'], stalls=True)
+    assert (answer.status, msgspec.json.decode(answer.body)["type"]) == (408, "urn:lab:body_too_slow")
+    assert answer.headers["connection"] == "close"
+
+
+async def test_a_streamed_body_may_have_any_length_and_is_read_piece_by_piece(app: FastAPI) -> None:
+    answer = await call(app, "POST", "/streams", body=[b"x" * 600] * 100, headers={"content-length": "60000"})
+    assert (answer.status, answer.body) == (200, b"60000")
+
+
+async def test_a_streamed_body_that_stops_in_the_middle_gets_a_problem(app: FastAPI) -> None:
+    answer = await call(app, "POST", "/streams", body=[b"x", b"y", b"never"], stalls=True)
+    assert (answer.status, msgspec.json.decode(answer.body)["type"]) == (408, "urn:lab:body_too_slow")
+
+
+async def test_a_caller_who_waits_long_for_the_answer_is_no_slow_body() -> None:
+    app = service_app("test", ProcessSettings(http_port=1))
+
+    @app.post("/slow")
+    async def slow(request: Request) -> Response:
+        await request.body()
+        listening = asyncio.ensure_future(request.receive())
+        done, _ = await asyncio.wait([listening], timeout=0.1)
+        listening.cancel()
+        return Response(b"still there" if not done else b"gone")
+
+    waiting = asyncio.Event()
+    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await waiting.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/slow",
+        "raw_path": b"/slow", "query_string": b"", "root_path": "", "scheme": "http", "headers": [],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
+    }  # fmt: skip
+    await Shell(app, max_body_bytes=1024, body_seconds=0.02)(scope, receive, send)
+    assert sent[0]["status"] == 200
+    assert sent[1]["body"] == b"still there"

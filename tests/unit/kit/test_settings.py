@@ -36,3 +36,28 @@ def test_a_default_secret_is_refused_outside_the_lab_profile_and_not_printed(url
 def test_secrets_of_ones_own_are_accepted_everywhere() -> None:
     settings = ShopSettings(database_url="postgresql://a:own@h/d")
     refuse_default_secrets(ProcessSettings(http_port=1, lab_profile=False), settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRACE_RATIO", "2"),
+        ("TRACE_RATIO", "-0.1"),
+        ("TRACE_RATIO", "all"),
+        ("OTLP_ENDPOINT", "collector:4318"),
+        ("OTLP_ENDPOINT", "ftp://collector"),
+        ("OTLP_ENDPOINT", "http://"),
+    ],
+)
+def test_a_wrong_setting_of_traces_stops_the_start(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PORT", "1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=f"{name}: "):
+        load(ProcessSettings)
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:17318", "https://collector.example/base"])
+def test_traces_go_to_a_url_or_nowhere(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PORT", "1")
+    monkeypatch.setenv("OTLP_ENDPOINT", endpoint)
+    assert load(ProcessSettings).otlp_endpoint == endpoint

@@ -175,3 +175,13 @@ def test_an_answer_that_says_nothing_is_unknown(answer: Answer) -> None:
     _, ending = pay(answer)
     assert ending.outcome is Outcome.UNKNOWN
     assert ending.error
+
+
+def test_the_number_of_attempts_may_be_set() -> None:
+    script = Script([problem(503, "bank_unavailable", retry_after="1")])
+    once = PaymentClient(
+        script, "key", clock=lambda: script.now, sleep=script.sleep, jitter=random.Random(1), attempts=1
+    )
+    ending = once.pay(ORDER)
+    assert (ending.attempts, ending.outcome, ending.error) == (1, Outcome.UNKNOWN, "urn:lab:bank_unavailable")
+    assert script.sleeps == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from loadtests.history import History, Outcome, Record, percentile
@@ -49,6 +50,18 @@ def test_a_live_line_counts_since_the_last_one_only(tmp_path: Path) -> None:
     assert (second.sent, second.done, second.p50_ms, second.lag_p99_ms) == (0, 0, None, None)
     history.close()
     history.close()
+
+
+def test_a_live_line_says_what_the_generator_used_of_a_core(tmp_path: Path) -> None:
+    history = History(None, tmp_path / "l.jsonl")
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        pass
+    line = history.tick(0)
+    history.close()
+    assert line.cores is not None
+    assert 0 < line.cores <= 4
+    assert lines(tmp_path / "l.jsonl")[0]["cores"] == line.cores
 
 
 def test_percentiles_are_nearest_rank() -> None:

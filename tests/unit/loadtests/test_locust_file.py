@@ -9,13 +9,20 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+
+from infra.native.free_ports import free_ports
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -27,6 +34,7 @@ class Api:
         self.hang = threading.Event()
         self.release = threading.Event()
         self.keys: list[str] = []
+        self.budgets: list[str | None] = []
         self.polls: dict[str, int] = {}
 
 
@@ -50,7 +58,11 @@ def served(api: Api) -> Iterator[str]:
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             api.keys.append(self.headers["Idempotency-Key"])
-            self._answer(202, "processing", "pay_" + request["reference"])
+            if self.path == "/v1/checkouts":
+                api.budgets.append(self.headers["Request-Timeout-Ms"])
+                self._answer(201, "paid", "chk_" + request["reference"])
+            else:
+                self._answer(202, "processing", "pay_" + request["reference"])
 
         def do_GET(self) -> None:
             payment = self.path.rsplit("/", 1)[1]
@@ -79,10 +91,16 @@ def served(api: Api) -> Iterator[str]:
         server.server_close()
 
 
-def launch(host: str, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+def launch(
+    host: str,
+    folder: Path,
+    *more: str,
+    script: str = "payments.py",
+    page: tuple[str, ...] = ("--headless", "--only-summary"),
+) -> subprocess.Popen[bytes]:
     argv = [
-        *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "locust", "-f", "loadtests/payments.py"),
-        *("--headless", "--only-summary", "--host", host, "--seed", "5"),
+        *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "locust", "-f", f"loadtests/{script}"),
+        *(*page, "--host", host, "--seed", "5"),
         *("--history", str(folder / "h.jsonl"), "--live", str(folder / "l.jsonl"), *more),
     ]
     with (folder / "log").open("wb") as log:
@@ -133,7 +151,19 @@ def test_sigterm_stops_the_intake_lets_what_is_in_flight_end_and_exits_0(tmp_pat
     assert {record["outcome"] for record in records} == {"ok"}
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(("client", "budget"), [("naive", None), ("deadline", "700")])
+def test_a_checkout_is_loaded_by_either_client(tmp_path: Path, client: str, budget: str | None) -> None:
+    api = Api()
+    with served(api) as host:
+        options = ("--rate", "40", "--seconds", "1", "--client", client, "--budget-ms", "700")
+        process = launch(host, tmp_path, *options, script="checkout.py")
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    records = history(tmp_path)
+    assert len(records) == len(api.keys) > 20
+    assert {(record["kind"], record["outcome"]) for record in records} == {("checkout", "ok")}
+    assert set(api.budgets) == {budget}
+
+
 def test_what_does_not_end_is_unknown_and_what_exceeds_the_cap_is_a_failure_of_the_generator(tmp_path: Path) -> None:
     api = Api()
     api.hang.set()
@@ -160,10 +190,74 @@ def test_a_generator_killed_hard_has_written_all_but_the_last_second(tmp_path: P
     assert all(record["outcome"] == "ok" for record in history(tmp_path))
 
 
+def test_the_end_of_a_load_is_told_in_percentiles_from_the_intended_time(tmp_path: Path) -> None:
+    api = Api()
+    with served(api) as host:
+        process = launch(host, tmp_path, "--rate", "40", "--seconds", "1")
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert f"{len(history(tmp_path))} payments: ok {len(history(tmp_path))}, fail 0, unknown 0" in log
+    assert "latency from the intended send time: p50" in log
+    assert "the generator sent late by" in log
+
+
+def ask(url: str, body: bytes | None = None) -> bytes:
+    """b"" while nobody listens there."""
+    try:
+        with urllib.request.urlopen(url, body, timeout=10) as answer:
+            content: bytes = answer.read()
+            return content
+    except (urllib.error.URLError, ConnectionError):
+        return b""
+
+
+def test_with_its_web_page_the_load_waits_for_the_button_and_obeys_the_fields(tmp_path: Path) -> None:
+    api = Api()
+    (port,) = free_ports(1)
+    page = f"http://127.0.0.1:{port}"
+    with served(api) as host:
+        where = ("--web-host", "127.0.0.1", "--web-port", str(port))
+        process = launch(host, tmp_path, "--rate", "1", "--seconds", "600", page=where)
+        try:
+            wait_for(lambda: b"locust" in ask(page).lower(), process, tmp_path / "log", bound=60)
+            assert api.keys == []
+            ask(f"{page}/swarm", urlencode({"host": host, "rate": "40", "seconds": "600", "user_count": "1"}).encode())
+            wait_for(lambda: len(api.keys) > 20, process, tmp_path / "log")
+            assert b"payment, from the intended time" in ask(f"{page}/stats/requests")
+        finally:
+            process.terminate()
+            process.wait(40)
+
+
 @pytest.mark.parametrize("wrong", [("--rate", "0"), ("--seconds", "-1"), ("--max-in-flight", "100000")])
 def test_a_wrong_option_is_refused_in_one_sentence(tmp_path: Path, wrong: tuple[str, str]) -> None:
     process = launch("http://127.0.0.1:1", tmp_path, *wrong)
     assert process.wait(30) == 1
+    log = (tmp_path / "log").read_text()
+    assert wrong[0] in log
+    assert "Traceback" not in log
+
+
+def test_a_load_without_its_subscribers_does_not_begin(tmp_path: Path) -> None:
+    api = Api()
+    with served(api) as host:
+        options = ("--rate", "40", "--seconds", "600", "--endpoints", "3", "--receivers-url", "http://receivers")
+        process = launch(host, tmp_path, *options, script="webhooks.py")
+        assert process.wait(30) == 1, (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text()
+    assert "The endpoints could not be listed: HTTP 200." in log
+    assert "Traceback" not in log
+    assert api.keys == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--types", "0"), ("--skew", "-1"), ("--endpoints", "5001"), ("--feed-share", "2"), ("--endpoints", "1")],
+    ids=" ".join,
+)
+def test_a_wrong_option_of_a_system_is_refused_in_one_sentence_too(tmp_path: Path, wrong: tuple[str, str]) -> None:
+    process = launch("http://127.0.0.1:1", tmp_path, *wrong, script="webhooks.py")
+    assert process.wait(60) == 1
     log = (tmp_path / "log").read_text()
     assert wrong[0] in log
     assert "Traceback" not in log

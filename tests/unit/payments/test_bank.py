@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.payments.bank import CANCELLED, REJECTED, interpret, signature_holds
-from services.payments.domain import Done, Outcome, Refused, Unknown
+from services.kit.client import Answer
+from services.payments.bank import CANCELLED, REJECTED, interpret, judge, signature_holds
+from services.payments.domain import Done, Outcome, Refused, Said, Unknown
 
 SECRET = b"secret"
 
@@ -19,6 +20,12 @@ SECRET = b"secret"
         (201, b'{"id":"ch_1","status":"captured"}', Done("ch_1")),
         (200, b'{"id":"ch_1","status":"authorised","kind":"charge"}', Done("ch_1")),
         (200, b'{"id":"op_1","status":"succeeded"}', Done("op_1")),
+        (
+            201,
+            b'{"id":"ch_1","status":"captured","reference":"op_x","amount":7,"currency":"EUR"}',
+            Done("ch_1", Said("op_x", 7, "EUR")),
+        ),
+        (201, b'{"id":"ch_1","status":"captured","amount":"7"}', Unknown("garbled")),
         (201, b'{"id":"ch_1","status":"declined","decline_code":"insufficient_funds"}', Refused("insufficient_funds")),
         (201, b'{"id":"ch_1","status":"declined","decline_code":"<script>"}', Refused("declined")),
         (200, b'{"reference":"r","status":"cancelled","kind":"cancelled"}', Refused(CANCELLED)),
@@ -33,6 +40,7 @@ SECRET = b"secret"
         (401, b"", Unknown("unexpected_status")),
         (500, b"", Unknown("server_error")),
         (503, b"", Unknown("server_error")),
+        (504, b"", Unknown("server_error", unanswered=True)),
         (302, b"", Unknown("unexpected_status")),
         (200, b"<html>", Unknown("garbled")),
         (200, b"\xff", Unknown("garbled")),
@@ -98,3 +106,14 @@ def test_a_right_signature_holds_for_five_minutes_either_way() -> None:
 )  # fmt: skip
 def test_any_other_signature_is_refused(header: str) -> None:
     assert not signature_holds(header, b"body", SECRET, 1000)
+
+
+@pytest.mark.parametrize(
+    ("status", "well"),
+    [
+        (200, True), (201, True), (302, True), (400, None), (401, None), (404, None), (409, None), (421, None), (422, None),
+        (429, None), (500, False), (502, False), (503, False), (504, False),
+    ],
+)  # fmt: skip
+def test_what_an_answer_says_of_the_shard(status: int, well: bool | None) -> None:
+    assert judge(Answer(status, {"Retry-After": "1"}, b"", 0.01)) is well

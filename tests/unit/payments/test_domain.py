@@ -25,7 +25,9 @@ from services.payments.domain import (
     Payment,
     PaymentStatus,
     Refused,
+    Said,
     UnknownCurrency,
+    agrees,
     begin,
     looks_like_card,
     settle,
@@ -220,3 +222,27 @@ def test_known_card_numbers_are_noticed(source: str) -> None:
 @pytest.mark.parametrize("source", ["tok_visa", "", "tok_", "411111111111", "tok_s42-000001", "4111x1111x1111x1111"])
 def test_tokens_are_no_card_numbers(source: str) -> None:
     assert not looks_like_card(source)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Said("op_y", 1000, "EUR"),
+        Said("op_x", 1001, "EUR"),
+        Said("op_x", 1000, "USD"),
+        Said(amount=0),
+        Said("", 1000, "EUR"),
+    ],
+)
+def test_a_bank_that_did_something_else_than_it_was_asked_does_not_agree(said: Said) -> None:
+    assert not agrees(Done("ch_1", said), payment(), operation(OperationKind.AUTHORISE, 1000))
+
+
+@pytest.mark.parametrize("said", [Said("op_x", 1000, "EUR"), Said("op_x"), Said()])
+def test_a_bank_that_says_what_it_was_asked_or_does_not_tell_agrees(said: Said) -> None:
+    assert agrees(Done("ch_1", said), payment(), operation(OperationKind.AUTHORISE, 1000))
+
+
+def test_a_void_has_no_amount_of_its_own_to_compare() -> None:
+    assert agrees(Done("op_1", Said("op_x", 0, "EUR")), payment(), operation(OperationKind.VOID, 1000))
+    assert not agrees(Done("op_1", Said("op_y", 0, "EUR")), payment(), operation(OperationKind.VOID, 1000))

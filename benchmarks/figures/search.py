@@ -1,0 +1,142 @@
+"""Search: figures and aims."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from benchmarks.rows import NONE, Aim, Figures, Row, Shall, Unit, beside, each, one, several
+
+P99_MS = 200.0
+SUGGEST_RATE = 50.0
+POPULAR_RATE = 1000.0
+CHANGES = (200.0, 500.0)
+COURSE_DOCS, COURSE_RATE = 10_000_000, 1_000.0
+SLOPE_FROM = 1_000_000
+"""Documents from which an engine's CPU per query is a slope; below, what each query costs anyway would be taken for one."""
+POPULAR_AT = 1_000_000
+"""Documents of which the popular mix is demanded."""
+MADE = 0.95
+"""Share of a rate of changes that must have been made for freshness at that rate to be known."""
+
+OF_RAW = Aim(
+    Shall.BE_AT_LEAST, 0.6, Unit.RATIO, of_limit=True,
+    limit="The engine's figure is of one search per query, with the body that gave the answer. On the same two cores the service parses, asks, renders and keeps deadlines, and searches "
+    "a second time where what was typed finds too little exactly; the rows of searches and of CPU say what that adds. Asking for both at once (`_msearch`) would save a round trip for those queries and cost "
+    "all the others the dear search, which is the larger sum.",
+)  # fmt: skip
+POPULAR = Aim(
+    Shall.BE_AT_LEAST, 0.99, Unit.RATIO, of_limit=True,
+    limit="Generator and API take more than a core of the two at this rate; what the cache does not answer costs the engine several milliseconds of CPU each.",
+)  # fmt: skip
+POPULAR_P99 = Aim(
+    Shall.BE_BELOW, P99_MS, Unit.MILLISECONDS,
+    limit="Answers wait for a core: generator, API and engine share two, and past saturation an open model counts the queue.",
+)  # fmt: skip
+SUGGEST_P99 = Aim(
+    Shall.BE_BELOW, 50, Unit.MILLISECONDS, limit="Two small searches for each letter, and one with typos where they find too little."
+)  # fmt: skip
+FRESHNESS = Aim(
+    Shall.BE_BELOW, 5, Unit.SECONDS,
+    limit="Between commit and search lie the connector's poll, the broker, a SELECT, a bulk request and the engine's refresh of one second.",
+)  # fmt: skip
+
+
+class SearchFigures(Figures):
+    """Rates are per second, in an open model: latency counts from the intended send time."""
+
+    LIMIT: ClassVar[str] = (
+        "The raw engine gets, for each of thousands of different queries, the body with which the service got its answer: the highest rate of a ladder at which p99 stays "
+        f"below {P99_MS:.0f} ms, in turn with the service's. Generator, API and engine share the cores."
+    )
+
+    docs: int
+    bulk_per_second: float = 0.0
+    bytes_per_document: float = 0.0
+    raw_per_second: list[float] = msgspec.field(default_factory=list)
+    api_per_second: list[float] = msgspec.field(default_factory=list)
+    searches_per_query: float | None = None
+    engine_cpu_ms_per_query: float = 0.0
+    service_cpu_ms_per_query: dict[str, float] = msgspec.field(default_factory=dict)
+    popular_offered: float = 0.0
+    popular_ok_per_second: float = 0.0
+    popular_p99_ms: float = 0.0
+    popular_hits_share: float = 0.0
+    suggest_p99_ms: float = 0.0
+    freshness_p99_seconds: dict[str, float] = msgspec.field(default_factory=dict)
+    changes_per_second: dict[str, float] = msgspec.field(default_factory=dict)
+    memory_mib: dict[str, float] = msgspec.field(default_factory=dict)
+
+    def title(self) -> str:
+        """See Figures."""
+        return "queries beside the raw engine; suggestions, indexing, freshness"
+
+    def rows(self) -> list[Row]:
+        """See Figures."""
+        return [
+            beside(
+                f"queries, none remembered, p99 < {P99_MS:.0f} ms", self.api_per_second, self.raw_per_second, "raw engine",
+                Unit.PER_SECOND, OF_RAW, headline=True,
+            ),
+            one("searches in the engine for such a query", self.searches_per_query, Unit.RATIO),
+            self._cpu(),
+            *self._popular(),
+            one("popular mix, from the cache (75 to 90 % are needed)", self.popular_hits_share, Unit.SHARE),
+            one(f"suggestions at {SUGGEST_RATE:.0f}/s, p99", self.suggest_p99_ms or None, Unit.MILLISECONDS, SUGGEST_P99),
+            one("indexed in bulk, documents", self.bulk_per_second, Unit.PER_SECOND),
+            one("index, per document", self.bytes_per_document, Unit.BYTES),
+            *(self._fresh(rate) for rate in CHANGES),
+            several("memory", self.memory_mib, Unit.MEBIBYTES),
+        ]  # fmt: skip
+
+    def sums(self) -> list[str]:
+        """See Figures."""
+        cores = self.cores_for_the_course()
+        asked = f"The course asks for {COURSE_DOCS:,} documents at {COURSE_RATE:,.0f} queries/s."
+        if cores is None:
+            return [
+                f"{asked} What that takes is printed from {SLOPE_FROM:,} documents on: `make bench system=search docs={SLOPE_FROM}`."
+            ]
+        per_query = self.engine_cpu_ms_per_query * COURSE_DOCS / self.docs
+        missed = 1 - self.popular_hits_share
+        slope = f"A query of {self.docs:,} costs the engine {self.engine_cpu_ms_per_query:.2f} ms of CPU, in proportion {per_query:.1f} ms of {COURSE_DOCS:,}"
+        total = f"{per_query / 1000:.4f} s × {COURSE_RATE:,.0f}/s × {missed:.3f} = {cores:.1f} cores of engine"
+        return [
+            f"{asked} {slope}; the cache answers {self.popular_hits_share:.0%}. So it takes {total}, API and generator not counted: an upper bound, as most queries touch less than the whole index."
+        ]
+
+    def cores_for_the_course(self) -> float | None:
+        """Cores of engine for COURSE_DOCS at COURSE_RATE: its CPU of an uncached query, in proportion to the documents, without
+        what the cache answers. None for a catalogue below SLOPE_FROM."""
+        if self.docs < SLOPE_FROM:
+            return None
+        per_query = self.engine_cpu_ms_per_query / 1000 * COURSE_DOCS / self.docs
+        return round(per_query * COURSE_RATE * (1 - self.popular_hits_share), 1)
+
+    def _cpu(self) -> Row:
+        """Whoever misses the ratio sees here by how much of what."""
+        total = sum(self.service_cpu_ms_per_query.values())
+        parts = each(self.service_cpu_ms_per_query, Unit.CPU_MILLISECONDS)
+        shown = f"{Unit.CPU_MILLISECONDS.of(total)} ({parts})" if total else NONE
+        limit = f"{Unit.CPU_MILLISECONDS.of(self.engine_cpu_ms_per_query)} raw engine"
+        ratio = total / self.engine_cpu_ms_per_query if self.engine_cpu_ms_per_query else None
+        return Row("CPU of such a query", shown, total or None, limit, ratio)
+
+    def _popular(self) -> list[Row]:
+        small = f"asked of {POPULAR_AT:,} documents" if self.docs < POPULAR_AT else ""
+        offered = [self.popular_offered] if self.popular_offered else []
+        return [
+            beside(
+                f"popular mix at {POPULAR_RATE:,.0f}/s, answered", [self.popular_ok_per_second] if offered else [], offered, "asked",
+                Unit.PER_SECOND, POPULAR, cannot_tell=small,
+            ),
+            one("popular mix, p99", self.popular_p99_ms or None, Unit.MILLISECONDS, POPULAR_P99, cannot_tell=small),
+        ]  # fmt: skip
+
+    def _fresh(self, rate: float) -> Row:
+        name = f"{rate:.0f}"
+        made, value = self.changes_per_second.get(name, 0.0), self.freshness_p99_seconds.get(name)
+        few = "" if made >= MADE * rate else f"only {made:,.0f} changes/s were made"
+        figure = f"from commit to found at {name} changes/s, p99 at most"
+        return one(figure, value, Unit.SECONDS, FRESHNESS, cannot_tell=few)

@@ -1,0 +1,1 @@
+"""The lab's web page: what runs, charts, labs with live progress, breaking by hand, traces, alerts, the course."""

@@ -1,0 +1,1 @@
+"""The smallest whole lab, to be copied: see CONTRIBUTING.md."""

@@ -1,0 +1,1 @@
+"""Search: the labs of week 7."""

@@ -1,0 +1,1 @@
+"""The product catalogue: the truth that search is built from."""

@@ -1,0 +1,29 @@
+"""A scratch compose file as the repository's own is: its containers may as little, and its image is built by one service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_REAL: dict[str, Any] = yaml.safe_load((Path(__file__).resolve().parents[1] / "docker-compose.yml").read_text("utf-8"))
+_KEYS = ("init", "user", "read_only", "cap_drop", "security_opt", "tmpfs")
+
+
+def hardened(compose: str) -> str:
+    """The file with each service limited as the real one of the same image, and those that build as our processes."""
+    document: dict[str, Any] = yaml.safe_load(compose)
+    bodies: list[dict[str, Any]] = list(document["services"].values())
+    for body in bodies:
+        body.update({key: value for key, value in _twin(body).items() if key in _KEYS})
+    for body in [body for body in bodies if "build" in body][1:]:
+        del body["build"]
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _twin(body: dict[str, Any]) -> dict[str, Any]:
+    if "build" in body:
+        own: dict[str, Any] = _REAL["x-process"]
+        return own
+    return next(real for real in _REAL["services"].values() if real["image"] == body["image"])

@@ -1,0 +1,1 @@
+"""What holds at every edge of the house: documents that are true, walls between tenants, hostile input, secrets kept."""
