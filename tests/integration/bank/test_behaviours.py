@@ -179,18 +179,29 @@ async def test_the_settlement_file_holds_each_capture_and_refund_of_the_day(clie
     assert {(line["currency"], line["source"]) for line in lines} == {("EUR", "tok_settled")}
 
 
-async def test_settlement_mistakes_are_planted_by_seed_and_counted_once(client: Client, reference: str) -> None:
-    charges = {(await client.charge(f"{reference}-{number}"))[1]["id"] for number in range(60)}
-    path = f"/v1/settlements/{datetime.now(UTC).date()}.csv"
-    await client.behave("settlement_mistakes", missing=0.2, duplicate=0.2, wrong_amount=0.2, seed=3)
-    _, text = await client.call("GET", path)
-    assert (await client.call("GET", path))[1] == text
-    lines = [line for line in rows(text) if line["charge_id"] in charges]
+async def test_settlement_mistakes_are_planted_by_seed_and_counted_once(postgres_server: PostgresServer) -> None:
+    # A bank of its own: a receipt names no more than the first hundred mistakes, whosever charges they are.
+    bank = BankProcess(postgres_server.url("bank_mistakes"))
+    bank.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, bank.url)
+            charges = {(await client.charge(f"mistaken-{number}"))[1]["id"] for number in range(60)}
+            path = f"/v1/settlements/{datetime.now(UTC).date()}.csv"
+            await client.behave("settlement_mistakes", missing=0.2, duplicate=0.2, wrong_amount=0.2, seed=3)
+            _, text = await client.call("GET", path)
+            assert (await client.call("GET", path))[1] == text
+            receipt = await client.receipt("settlement_mistakes")
+    finally:
+        assert bank.stop() == 0
+    lines = rows(text)
     count = Counter(line["charge_id"] for line in lines)
-    receipt = await client.receipt("settlement_mistakes")
+    assert set(count) <= charges
     assert receipt["hits"] == len(receipt["references"])
-    named = [name.split(":") for name in receipt["references"]]
-    planted = {kind: {charge for what, charge in named if what == kind and charge in charges} for kind, _ in named}
+    planted: dict[str, set[str]] = {"missing": set(), "duplicate": set(), "wrong_amount": set()}
+    for name in receipt["references"]:
+        kind, charge = name.split(":")
+        planted[kind].add(charge)
     assert planted["missing"] == charges - set(count)
     assert planted["duplicate"] == {charge for charge, times in count.items() if times == 2}
     assert planted["wrong_amount"] == {line["charge_id"] for line in lines if line["amount"] != "1000"}
