@@ -26,6 +26,9 @@ from services.search.writer import Outcome
 
 LOOKS = 5
 """A product that changes between every two looks is left to the next audit."""
+OF_LATER = "the index has a version later than the database's: reindex"
+Truths = dict[str, int | str | None]
+"""By id the digest of its document; a text says why no index can hold it; None: the database has no such product."""
 _FIRST, _LAST = "", "g"
 """Before and after every id, which are lower-case hexadecimal digits."""
 
@@ -149,50 +152,56 @@ class Auditor:
         return sorted(each for each in {*truth, *there} if each not in there or truth.get(each) != there[each])
 
     async def _judge(self, report: Report, suspects: list[str]) -> None:
-        """Look again until each suspect is as it should be, or wrong while the truth stood still."""
+        """Look again until each suspect is as it should be, or wrong while the truth stood still. What was written counts as
+        repaired once it is right, and as open only if it stays wrong by the same rule: a change may come after the write, too.
+        """
         known = await self._truths(report.index, suspects) if suspects else {}
+        written: dict[str, Kind] = {}
         for _ in range(LOOKS):
             if not suspects:
                 return
             await self.sleep(self.settle)
-            truths = await self._truths(report.index, suspects)
-            there = dict(zip(suspects, await self.engine.mget(report.index, suspects), strict=True))
-            found: list[Finding] = []
-            moved: list[str] = []
-            for each in suspects:
-                kind = _kind(truths[each], there[each])
-                if kind is None:
-                    continue
-                if known[each] != truths[each]:
-                    moved.append(each)
-                else:
-                    found.append(Finding(kind, each))
-            report.findings += await self._repaired(report.index, found)
-            suspects, known = moved, truths
+            truths, wrong = await self._wrong(report.index, suspects)
+            standing = {each: kind for each, kind in wrong.items() if known[each] == truths[each]}
+            for each in written.keys() & suspects:
+                if each not in wrong:
+                    report.findings.append(Finding(written[each], each, True))
+                elif each in standing:
+                    report.findings.append(Finding(standing.pop(each), each, False, OF_LATER))
+            suspects, known = [each for each in wrong if known[each] != truths[each]], truths
+            if self.writer is None:
+                report.findings += [Finding(kind, each) for each, kind in standing.items()]
+            elif standing:
+                again = await self._repaired(report, standing, self.writer)
+                written |= {each: standing[each] for each in again}
+                suspects, known = [*suspects, *again], known | again
         report.unsettled += len(suspects)
 
-    async def _truths(self, index: str, products: Sequence[str]) -> dict[str, int | str | None]:
+    async def _wrong(self, index: str, products: Sequence[str]) -> tuple[Truths, dict[str, Kind]]:
+        truths = await self._truths(index, products)
+        there = await self.engine.mget(index, products)
+        kinds = {each: _kind(truths[each], document) for each, document in zip(products, there, strict=True)}
+        return truths, {each: kind for each, kind in kinds.items() if kind is not None}
+
+    async def _repaired(self, report: Report, wrong: dict[str, Kind], writer: Writes) -> Truths:
+        """Write them; those that still differ right after, with what was true then, are for another look."""
+        outcome = await writer.write(await self.catalog.these([UUID(each) for each in wrong]), [report.index])
+        refused = {str(each.product): f"{each.kind}: {each.reason}" for each in outcome.refused}
+        truths, still = await self._wrong(report.index, list(wrong))
+        for each, kind in wrong.items():
+            if each in refused:
+                report.findings.append(Finding(kind, each, False, refused[each]))
+            elif each not in still:
+                report.findings.append(Finding(kind, each, True))
+        return {each: truths[each] for each in still if each not in refused}
+
+    async def _truths(self, index: str, products: Sequence[str]) -> Truths:
         state = await self.catalog.these([UUID(each) for each in products])
-        found: dict[str, int | str | None] = dict.fromkeys(products)
+        found: Truths = dict.fromkeys(products)
         for product, row in state.products.items():
             if row is not None:
                 found[str(product)] = _digest(row, index)
         return found
-
-    async def _repaired(self, index: str, findings: list[Finding]) -> list[Finding]:
-        if self.writer is None or not findings:
-            return findings
-        state = await self.catalog.these([UUID(each.product) for each in findings])
-        outcome = await self.writer.write(state, [index])
-        refused = {str(each.product): f"{each.kind}: {each.reason}" for each in outcome.refused}
-        after = dict(zip([each.product for each in findings], await self._still(index, findings), strict=True))
-        return [_ended(each, refused.get(each.product), still=after[each.product]) for each in findings]
-
-    async def _still(self, index: str, findings: Sequence[Finding]) -> list[bool]:
-        products = [each.product for each in findings]
-        truths = await self._truths(index, products)
-        there = await self.engine.mget(index, products)
-        return [_kind(truths[product], document) is not None for product, document in zip(products, there, strict=True)]
 
 
 def digests(state: State, index: str) -> dict[str, int | None]:
@@ -224,15 +233,6 @@ def _kind(truth: int | str | None, there: Document) -> Kind | None:
         return Kind.MISSING
     said = there.source.get("digest")
     return None if said == truth == documents.digest(there.source) else Kind.STALE
-
-
-def _ended(finding: Finding, refused: str | None, *, still: bool) -> Finding:
-    if refused is not None:
-        return Finding(finding.kind, finding.product, repaired=False, why=refused)
-    if still:
-        why = "the index has a version later than the database's: reindex"
-        return Finding(finding.kind, finding.product, repaired=False, why=why)
-    return Finding(finding.kind, finding.product, repaired=True)
 
 
 def lines(report: Report, shown: int = 100) -> Iterable[str]:

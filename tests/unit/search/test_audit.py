@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
@@ -12,6 +14,8 @@ from services.search.audit import Auditor, Kind, Report, lines
 from services.search.documents import document, encoded
 from services.search.indices import fields_of
 from services.search.snapshot import Snapshot
+from services.search.store.catalog import State
+from services.search.writer import Outcome
 from tests.unit.search.memory import Kept, product
 from tests.unit.search.test_indexer import World, no_sleep
 
@@ -174,6 +178,75 @@ async def test_a_product_that_changes_at_every_look_is_left_to_the_next_audit() 
     checking.sleep = change
     report = await checking.audit(world.first)
     assert (report.findings, report.unsettled) == ([], 1)
+
+
+@dataclass
+class Moving:
+    """Writes, and then a change is committed that the index does not show yet, `times` times; `late` shows it at the next look."""
+
+    world: World
+    times: int
+    price: int = 1_000
+
+    async def write(self, state: State, indices: Sequence[str]) -> Outcome:
+        outcome = await self.world.writer.write(state, indices)
+        self.change()
+        return outcome
+
+    def change(self) -> None:
+        if self.times:
+            self.times -= 1
+            self.price += 1
+            self.world.database.put(product(11, price=self.price))
+
+    async def late(self, _: float) -> None:
+        await self.world.writer.write(await self.world.database.these([UUID(int=11)]), [self.world.first])
+
+    async def never(self, _: float) -> None:
+        self.change()
+
+
+async def test_a_product_that_changes_right_after_its_repair_is_looked_at_again() -> None:
+    world = await filled()
+    put_old(world, 11)
+    moving = Moving(world, times=1)
+
+    async def looked(seconds: float) -> None:
+        if not moving.times:
+            await moving.late(seconds)
+
+    checking = Auditor(world.engine, world.database, 10, 0, moving, looked)
+    report = await checking.audit(world.first)
+    assert [(each.kind, each.product, each.repaired) for each in report.findings] == [(Kind.STALE, name(11), True)]
+    assert report.unsettled == 0
+    assert world.prices(world.first) == world.truth()
+
+
+async def test_a_product_that_goes_on_changing_after_its_repair_is_unsettled_and_not_called_wrong() -> None:
+    world = await filled()
+    put_old(world, 11)
+    moving = Moving(world, times=0)
+    rounds = 0
+
+    async def changed(seconds: float) -> None:
+        nonlocal rounds
+        rounds += 1
+        moving.times = 1
+        if rounds > 1:  # at the first look it stands still, so that it is written
+            await moving.never(seconds)
+
+    checking = Auditor(world.engine, world.database, 10, 0, moving, changed)
+    report = await checking.audit(world.first)
+    assert (report.findings, report.unsettled) == ([], 1)
+
+
+async def test_a_product_that_stands_still_and_stays_wrong_after_its_repair_is_open() -> None:
+    world = await filled()
+    put_old(world, 11)
+    moving = Moving(world, times=1)  # its last change never arrives
+    report = await Auditor(world.engine, world.database, 10, 0, moving, no_sleep).audit(world.first)
+    (finding,) = report.open()
+    assert (finding.kind, finding.product) == (Kind.STALE, name(11))
 
 
 def test_people_are_told_each_finding_and_the_sum() -> None:
