@@ -36,8 +36,12 @@ WRITE_INDICES = Gauge(
 FRESHNESS = Histogram(
     "search_freshness_seconds",
     "From the commit of the canary's change to the search that shows it",
-    buckets=(0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0),
-)
+    # Close together also where an outage ends: between 10 and 30 s a quantile is a guess of the interpolation.
+    buckets=(
+        0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0,
+        22.0, 24.0, 26.0, 28.0, 30.0, 35.0, 40.0, 50.0, 60.0, 120.0, 300.0,
+    ),
+)  # fmt: skip
 OLDEST_UNSEEN = Gauge(
     "search_freshness_oldest_unseen_seconds", "Age of the oldest canary change that no search shows yet"
 )
