@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 LOWEST, HIGHEST = 20_000, 32_000
 """Below what Linux gives to outgoing connections (32768 on), so that none of those takes a port before its server listens."""
-KEPT = 200
-"""The ports given out last stay this process's own; older ones may go to others, so that several processes can share them."""
+KEPT = 500
+"""The ports given out last stay this process's own; older ones may go to others, so that several processes can share them.
+More than twice the ports of the compose file, all of which may be asked for at once, each with the one of a shifted project."""
 
 _next = itertools.count(secrets.randbelow(HIGHEST - LOWEST))
 _kept: dict[int, None] = {}

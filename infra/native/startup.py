@@ -1,7 +1,8 @@
 """One `up`: what is to start, in which order, until all is healthy; all or nothing.
 
 One thread polls everything that is starting, so Ctrl-C arrives between two probes and independent services still start
-side by side: the processes run in parallel, only the looking is in turn.
+side by side: the processes run in parallel, only the looking is in turn. Another thread launches, since Ctrl-C goes to the
+main thread only: whoever is interrupted waits for a launch under way, so no process is without the record that stops it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,7 +60,9 @@ class Startup:
         self.host.require_room([(name, name, self.env) for name in fresh])
         finished = False
         try:
-            self._start_in_order(order, set(fresh))
+            with ThreadPoolExecutor(1) as launcher:
+                launcher.submit(int).result()  # its thread runs from here on: making it could be interrupted, too
+                self._start_in_order(order, set(fresh), launcher)
             finished = True
         finally:
             if not finished:
@@ -90,23 +94,23 @@ class Startup:
             self.host.resume(name)
         return False
 
-    def _start_in_order(self, order: list[str], fresh: set[str]) -> None:
+    def _start_in_order(self, order: list[str], fresh: set[str], launcher: Executor) -> None:
         deadline = time.monotonic() + self.timeout
         pending = [name for name in order if name in fresh]
         waiting = [name for name in order if name not in fresh and not self._is_done(name)]
         self.ready.update(name for name in order if name not in fresh and name not in waiting)
         while pending or waiting:
             for name in [name for name in pending if self._may_start(name)]:
-                self._launch(name)
+                self._launch(name, launcher)
                 pending.remove(name)
                 waiting.append(name)
             for name in [name for name in waiting if self._has_arrived(name)]:
                 waiting.remove(name)
                 self.ready.add(name)
-            if time.monotonic() > deadline:
-                late = ", ".join(waiting)
+            late = waiting or pending
+            if late and time.monotonic() > deadline:
                 raise RuntimeProblem(
-                    f"Not healthy within {self.timeout:.0f} s: {late}; 'make logs service={waiting[0]}'."
+                    f"Not healthy within {self.timeout:.0f} s: {', '.join(late)}; 'make logs service={late[0]}'."
                 )
             time.sleep(0.02)
 
@@ -125,10 +129,10 @@ class Startup:
         stack = self.host.stack(self.env)
         return self.host.with_edges() and _TOXIPROXY in stack.services and stack.service(name).builds
 
-    def _launch(self, name: str) -> None:
+    def _launch(self, name: str, launcher: Executor) -> None:
         self.begun[name] = time.monotonic()
         self.progress(f"{name}: starting")
-        self.started[name] = self.host.launch(name, name, self.env)
+        self.started[name] = launcher.submit(self.host.launch, name, name, self.env).result()
 
     def _has_arrived(self, name: str) -> bool:
         record = self.started.get(name) or self.host.records()[name]
