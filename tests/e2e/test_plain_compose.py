@@ -19,7 +19,7 @@ from infra.docker import engine
 from infra.docker.defaults import workers
 from infra.native.compose import ComposeFile, Stack
 from infra.native.environment import shifted_ports
-from infra.native.free_ports import is_free
+from infra.native.free_ports import reserve
 from infra.runtime import RuntimeProblem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ def free_variables() -> dict[str, str]:
     given = FILE.resolve({}).variables
     for _ in range(50):
         moved = shifted_ports(given, random.randrange(1_500, 13_000))
-        if all(is_free(int(port)) for port in moved.values()):
+        if all(reserve(int(port)) for port in moved.values()):
             return moved
     raise AssertionError("no free ports")
 

@@ -96,8 +96,8 @@ class OneProcess(FakeRuntime):
 
     def healthy(self, service: str) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=0.3) as connection:
-                connection.settimeout(0.3)
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                connection.settimeout(2)
                 connection.sendall(b"GET /health HTTP/1.1\r\nHost: toy\r\nConnection: close\r\n\r\n")
                 return connection.recv(100).startswith(b"HTTP/1.1 200")
         except OSError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from infra.native.free_ports import free_ports
 from infra.native.runtime import NativeRuntime
@@ -90,6 +90,7 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=60_000)  # set_default_timeout does not hold for it
     if not CHROMIUM.exists():
         pytest.skip(f"needs {CHROMIUM} (apt-get install chromium)")
     with sync_playwright() as playwright:

@@ -60,7 +60,7 @@ def test_a_service_is_killed_and_comes_back_when_the_time_is_over(served: Served
     before = row(served.runtime, "web")
     kill = page.locator("[data-script=kill]")
     kill.get_by_role("combobox").select_option("web")
-    kill.get_by_label("Seconds of kill").fill("4")
+    kill.get_by_label("Seconds of kill").fill("12")  # the page polls each 3 s, and must see it dead
     kill.get_by_role("button").click()
     active = page.locator("#chaos-active .active").first
     expect(active).to_contain_text("receipt", timeout=LONG)

@@ -9,9 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
 
-import aiohttp
 import asyncpg
 import pytest
 
@@ -50,14 +48,14 @@ async def until_lines(record: asyncpg.Connection, reference: str, wanted: list[s
             await asyncio.sleep(0.01)
 
 
-async def hang_up_on(client: Client, reference: str, **changes: Any) -> None:
-    """Send a charge, and leave before it is served."""
-    body = {"reference": reference, "source": "tok_a", "amount": 1000, "currency": "EUR", "capture": True} | changes
-    headers = {"Authorization": "Bearer a-key-of-the-test"}
-    with pytest.raises(TimeoutError):
-        await client.session.post(
-            client.url + "/v1/charges", json=body, headers=headers, timeout=aiohttp.ClientTimeout(total=0.2)
-        )
+async def hang_up_on(client: Client, record: asyncpg.Connection, reference: str) -> None:
+    """Send a charge, and leave once it is in the queue, before it is served."""
+    charge = asyncio.create_task(client.charge(reference))
+    async with asyncio.timeout(10):
+        while "arrived" not in await lines(record, reference):  # noqa: ASYNC110  another process writes them
+            await asyncio.sleep(0.01)
+    assert charge.cancel()
+    await asyncio.gather(charge, return_exceptions=True)
 
 
 async def test_charges_are_served_in_the_order_of_their_arrival(
@@ -92,8 +90,8 @@ async def test_each_arrival_is_on_record_before_it_is_served_and_again_when_it_w
 async def test_a_charge_whose_caller_has_left_is_executed_all_the_same(
     slow: Client, record: asyncpg.Connection, reference: str
 ) -> None:
-    await hang_up_on(slow, reference + "-first")
-    await hang_up_on(slow, reference)
+    await hang_up_on(slow, record, reference + "-first")
+    await hang_up_on(slow, record, reference)
     assert await record.fetchval("SELECT count(*) FROM charges WHERE reference = $1", reference) == 0
     await slow.behave("workers", count=2, service_ms=1)
     await until_lines(record, reference, ["arrived", "captured"])
@@ -103,8 +101,8 @@ async def test_a_refusal_without_a_caller_is_on_record_too(
     slow: Client, record: asyncpg.Connection, reference: str
 ) -> None:
     await slow.call("POST", f"/v1/operations/{reference}/cancel")
-    await hang_up_on(slow, reference + "-first")
-    await hang_up_on(slow, reference)
+    await hang_up_on(slow, record, reference + "-first")
+    await hang_up_on(slow, record, reference)
     await slow.behave("workers", count=2, service_ms=1)
     await until_lines(record, reference, ["cancelled", "arrived", "reference_cancelled"])
 
@@ -114,7 +112,7 @@ async def test_another_factor_takes_effect_without_losing_the_queue(
 ) -> None:
     await client.behave("workers", count=1, service_ms=100, factor=600)
     for n in range(4):
-        await hang_up_on(client, f"{reference}-{n}")
+        await hang_up_on(client, record, f"{reference}-{n}")
     receipt = await client.receipt("workers")
     assert (receipt["hits"], receipt["references"]) == (1, [f"{reference}-0"])
     await client.behave("workers", count=2, service_ms=1, factor=1)
@@ -127,7 +125,7 @@ async def test_switched_off_the_queue_is_worked_off_at_once(
     slow: Client, record: asyncpg.Connection, reference: str
 ) -> None:
     for n in range(3):
-        await hang_up_on(slow, f"{reference}-{n}")
+        await hang_up_on(slow, record, f"{reference}-{n}")
     await slow.call("DELETE", "/lab/behaviours/workers")
     for n in (1, 2):
         await until_lines(record, f"{reference}-{n}", ["arrived", "captured"])
@@ -138,7 +136,7 @@ async def test_switched_off_the_queue_is_worked_off_at_once(
 async def test_questions_and_cancellations_do_not_queue(
     slow: Client, record: asyncpg.Connection, reference: str
 ) -> None:
-    await hang_up_on(slow, reference)
+    await hang_up_on(slow, record, reference)
     async with asyncio.timeout(10):
         assert (await slow.call("GET", f"/v1/operations/{reference}"))[0] == 404
         status, body = await slow.call("POST", f"/v1/operations/{reference}-other/cancel")
@@ -162,9 +160,9 @@ async def test_the_checker_counts_every_arrival_and_every_question(
     assert await record.fetchval(timeouts.QUESTIONS) - asked == 2
 
 
-async def test_the_length_of_the_queue_is_a_metric(slow: Client, reference: str) -> None:
+async def test_the_length_of_the_queue_is_a_metric(slow: Client, record: asyncpg.Connection, reference: str) -> None:
     for n in range(3):
-        await hang_up_on(slow, f"{reference}-{n}")
+        await hang_up_on(slow, record, f"{reference}-{n}")
     _, text = await slow.call("GET", "/metrics")
     assert "sim_bank_queued_charges 2.0" in text.splitlines()
 

@@ -99,7 +99,10 @@ class Scratch:
         return runtime
 
     def leftovers(self) -> list[str]:
-        """Command lines of live processes that mention this checkout or work inside it."""
+        """Command lines of live processes that mention this checkout or work inside it, and do not end by themselves."""
+        until = time.monotonic() + 2  # the shell that has waited for a process ends a moment after it
+        while self._left() and time.monotonic() < until:
+            time.sleep(0.02)
         return [f"{stat.pid} {' '.join(procfs.command_line(stat.pid))}" for stat in self._left()]
 
     def kill_leftovers(self) -> list[str]:

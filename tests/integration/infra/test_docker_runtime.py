@@ -186,15 +186,19 @@ def test_a_cut_service_runs_on_and_reaches_nobody_until_it_is_put_back_under_its
 
 def test_a_service_that_never_gets_healthy_ends_up_within_its_bound_and_is_stopped(checkout: Checkout) -> None:
     runtime = checkout.runtime()
+    runtime.up(["prepare"], env={"NEVER_READY": "1"})  # so that only web starts within the bound
     with pytest.raises(RuntimeProblem, match="Not healthy within 4 s: web"):
         runtime.up(["web"], env={"NEVER_READY": "1"}, timeout=4.0)
-    assert "running" not in states(runtime).values()
+    assert runtime.identity("web") is None
+    assert runtime.identity("back") is not None
 
 
 def test_a_service_that_dies_while_starting_stops_up_with_its_last_words(checkout: Checkout) -> None:
     (checkout.root / "prepare.py").write_text("raise SystemExit('no room for the table')\n")
+    runtime = checkout.runtime()
     with pytest.raises(RuntimeProblem, match=r"prepare ended while starting \(exit code 1\): no room for the table"):
-        checkout.runtime().up(["web"])
+        runtime.up(["web"])
+    assert "running" not in states(runtime).values()
 
 
 def test_workers_publish_no_fixed_port_and_scale_and_prometheus_finds_them_by_name(checkout: Checkout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -37,6 +38,9 @@ async def create_topic(stores: Stores, *names: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=stores.bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(name, num_partitions=3, replication_factor=1) for name in names])
+    async with asyncio.timeout(30):
+        while not set(names) <= set(await admin.list_topics()):  # noqa: ASYNC110  it is told a moment after it was made
+            await asyncio.sleep(0.05)
     await admin.close()
 
 

@@ -63,9 +63,9 @@ async def served(app: web.Application) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def chain(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Chain]:
-    """Both programs before a bank, with a tenth of their times."""
-    monkeypatch.setattr(naive_chain, "TIMEOUT", aiohttp.ClientTimeout(total=0.1))
+async def chain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Chain]:
+    """Both programs before a bank, with short pauses. The parameter is how long they wait for an answer."""
+    monkeypatch.setattr(naive_chain, "TIMEOUT", aiohttp.ClientTimeout(total=getattr(request, "param", 10)))
     monkeypatch.setattr(naive_chain, "PAUSES", (0.01, 0.02))
     bank = FakeBank()
     app = web.Application()
@@ -89,6 +89,7 @@ async def test_a_bank_that_answers_is_asked_once(chain: Chain) -> None:
     assert chain.bank.orders == {"r-1": 1}
 
 
+@pytest.mark.parametrize("chain", [0.3], indirect=True)
 async def test_a_bank_that_is_silent_is_asked_nine_times_for_one_checkout(chain: Chain) -> None:
     status, body = await chain.check_out()
     assert (status, "does not answer" in body) == (502, True)

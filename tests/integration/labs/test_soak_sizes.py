@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -60,6 +61,10 @@ async def test_a_topic_tells_what_was_written_and_what_bounds_it(evidence: Store
     await admin.create_topics(
         [NewTopic(evidence.prefix + name, 3, 1, topic_configs=values) for name, values in settings.items()]
     )
+    async with asyncio.timeout(30):
+        made = {evidence.prefix + name for name in settings}
+        while not made <= set(await admin.list_topics()):  # noqa: ASYNC110  they are told a moment after they were made
+            await asyncio.sleep(0.05)
     await admin.close()
     producer = kafka.producer(stores.bootstrap, client_id="sizes")
     await kafka.start(producer)

@@ -71,7 +71,7 @@ def served(bank: Bank) -> Iterator[tuple[str, int]]:
 def test_a_server_holds_below_its_capacity_and_not_above_it(tmp_path: Path) -> None:
     bank = Bank()
     with served(bank) as address:
-        plan = steps.plan(f"{CALM}:{OVERLOAD}:{OVERLOAD - CALM}", 5, 1000, 42)
+        plan = steps.plan(f"{CALM}:{OVERLOAD}:{OVERLOAD - CALM}", 5, 2000, 42)
         argv = [*locust(SYSTEMS["payments"], address, lambda name: name), "--headless"]
         stairs = Staircase(argv, tmp_path, plan)
         calm, overload = (stairs.perform(rate) for rate in plan.rates)

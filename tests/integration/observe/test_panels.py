@@ -28,7 +28,7 @@ from infra.native.state import remove_tree
 from labs.engine.annotate import MarkingDisplay, Marks, told_to_prometheus
 from labs.engine.display import PlainDisplay, Tick
 from labs.engine.model import Phase
-from tests.integration.infra.stack import REPOSITORY, Scratch, free_low_ports
+from tests.integration.infra.stack import REPOSITORY, Scratch, free_low_ports, xdist_number
 from tests.integration.observe.traffic import Traffic
 from tests.servers import on_docker
 
@@ -162,25 +162,27 @@ def observed() -> Iterator[Observed]:
     runtime = checkout.runtime()
     traffic = Traffic(runtime)
     stack = runtime.stack()
-    try:
-        runtime.up([*stack.in_profile("week2"), *stack.in_profile("observe")], env={"TRACES": "1"}, timeout=110.0)
-        traffic.prepare()
-        traffic.one_round()
-        traffic.start()
-        marks = Marks()
-        with told_to_prometheus(marks, runtime, root):
-            display = MarkingDisplay(PlainDisplay(Console(file=io.StringIO())), marks, "week02-day2")
-            display.begin("engineered", Phase.INJECT, 10.0)
-            display.tick(1.0, Tick(faults=("bank.loses_answer sim-bank",)))
-            yield Observed(runtime, traffic, console)
-    finally:
-        traffic.stop()
-        checkout.clear()
-        console.stop()
-        left = checkout.kill_leftovers()
-        for data in root.glob(".lab/projects/*/data/*"):
-            remove_tree(data)
-        shutil.rmtree(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infra.native.runtime.FIRST_WORKER_PORT", 19000 + 30 * xdist_number())
+        try:
+            runtime.up([*stack.in_profile("week2"), *stack.in_profile("observe")], env={"TRACES": "1"}, timeout=110.0)
+            traffic.prepare()
+            traffic.one_round()
+            traffic.start()
+            marks = Marks()
+            with told_to_prometheus(marks, runtime, root):
+                display = MarkingDisplay(PlainDisplay(Console(file=io.StringIO())), marks, "week02-day2")
+                display.begin("engineered", Phase.INJECT, 10.0)
+                display.tick(1.0, Tick(faults=("bank.loses_answer sim-bank",)))
+                yield Observed(runtime, traffic, console)
+        finally:
+            traffic.stop()
+            checkout.clear()
+            console.stop()
+            left = checkout.kill_leftovers()
+            for data in root.glob(".lab/projects/*/data/*"):
+                remove_tree(data)
+            shutil.rmtree(root)
     assert left == []
 
 

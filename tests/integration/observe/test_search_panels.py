@@ -21,7 +21,7 @@ import yaml
 from infra.native.compose import ComposeFile
 from infra.native.runtime import NativeRuntime
 from infra.native.state import remove_tree
-from tests.integration.infra.stack import REPOSITORY, Scratch, free_low_ports
+from tests.integration.infra.stack import REPOSITORY, Scratch, free_low_ports, xdist_number
 from tests.integration.observe.test_panels import COMPARISON, AlertTaker, Observed, Question
 from tests.servers import on_docker
 
@@ -94,17 +94,19 @@ def observed() -> Iterator[Observed]:
     checkout = Scratch(root, ports)
     runtime = checkout.runtime()
     searching = Searching(runtime)
-    try:
-        runtime.up(SERVICES, env={"CATALOG_PRODUCTS": str(PRODUCTS)}, timeout=150.0)
-        searching.start()
-        yield Observed(runtime, searching, AlertTaker(0))  # type: ignore[arg-type]  # its traffic is not looked at here
-    finally:
-        searching.stop()
-        checkout.clear()
-        left = checkout.kill_leftovers()
-        for data in root.glob(".lab/projects/*/data/*"):
-            remove_tree(data)
-        shutil.rmtree(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infra.native.runtime.FIRST_WORKER_PORT", 19000 + 30 * xdist_number())
+        try:
+            runtime.up(SERVICES, env={"CATALOG_PRODUCTS": str(PRODUCTS)}, timeout=150.0)
+            searching.start()
+            yield Observed(runtime, searching, AlertTaker(0))  # type: ignore[arg-type]  # its traffic is not looked at here
+        finally:
+            searching.stop()
+            checkout.clear()
+            left = checkout.kill_leftovers()
+            for data in root.glob(".lab/projects/*/data/*"):
+                remove_tree(data)
+            shutil.rmtree(root)
     assert left == []
 
 

@@ -16,6 +16,8 @@ ROUND_SECONDS = 0.5
 SWITCHED = (200, 201, 204)
 PAID = (201, 202, 503, 504)
 """What a client may hear while the bank loses answers; 500 is a bug."""
+TAKEN = (202, 503, 504)
+"""Likewise of a message while everything starts."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Traffic:
         if "id" in bought:
             self._ask("GET", "checkout-api", f"/v1/checkouts/{bought['id']}", None, (200, 503, 504), key=merchant)
         message = {"event_id": f"evt-{once}", "event_type": "observe.tested", "payload": {"event_id": once}}
-        self._ask("POST", "webhooks-api", "/v1/messages", message, (202,), key="lab_demo_application_key")
+        self._ask("POST", "webhooks-api", "/v1/messages", message, TAKEN, key="lab_demo_application_key")
 
     def _rounds(self) -> None:
         while not self._stopped.wait(ROUND_SECONDS):

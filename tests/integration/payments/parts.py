@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.kit import ids, postgres
+from services.patterns.breaker import Rule
 from services.payments import handlers
-from services.payments.bank import bank_client
+from services.payments.bank import BREAKER, Bank
 from services.payments.domain import Operation, OperationKind, Payment, PaymentStatus
 from services.payments.handlers import Context
 from services.payments.resolver import Resolver
@@ -33,11 +34,15 @@ class SetClock:
 
 
 @asynccontextmanager
-async def parts(stack: Stack, **settings: Any) -> AsyncIterator[tuple[Context, Resolver, SetClock]]:
+async def parts(
+    stack: Stack, *, rule: Rule = BREAKER, **settings: Any
+) -> AsyncIterator[tuple[Context, Resolver, SetClock]]:
     """Store, bank client and resolver inside the test, so that it decides when each step happens."""
     chosen = stack.settings(**settings)
     clock = SetClock()
-    async with await postgres.create_pool(stack.app_url, name="test") as pool, bank_client(chosen) as bank:
+    key = chosen.bank_api_key.get_secret_value()
+    to_bank = Bank(chosen.bank_url, key, timeout=chosen.bank_timeout_seconds, rule=rule)
+    async with await postgres.create_pool(stack.app_url, name="test") as pool, to_bank as bank:
         context = Context(PaymentStore(pool), bank, clock, random.Random(1), chosen)
         yield context, Resolver(context), clock
 

@@ -106,6 +106,7 @@ async def test_a_cancellation_at_any_await_neither_loses_nor_doubles_a_charge(
         for reference in references:
             reply = await pay(context, reference)
             assert reply.response.status in (201, 202), reference
+        await decide_all(context, resolver, stack)
     rows = await stack.sql("SELECT reference, status FROM payments WHERE reference LIKE 'cancelled-%'")
     assert sorted(row["reference"] for row in rows) == sorted(references)
     assert {row["status"] for row in rows} == {"captured"}
@@ -135,7 +136,7 @@ async def test_a_caller_who_leaves_before_anything_is_written_leaves_nothing(sta
     await stack.pay("warm-up")
     await stack.arm(api, "payments.before_insert", "delay", seconds=30)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(stack.pay("early"), 0.3)
+        await asyncio.wait_for(stack.pay("early"), 2.0)
 
     async def abandoned() -> bool:
         return await sample(api, 'payments_requests_abandoned_total{reason="caller_left"}') == 1
@@ -145,15 +146,17 @@ async def test_a_caller_who_leaves_before_anything_is_written_leaves_nothing(sta
 
 
 async def test_a_slow_bank_is_waited_for_only_as_long_as_the_caller_waits(stack: Stack) -> None:
+    # The commits before and behind the call get far more than they need, and the bank's own timeout is not what ends it.
+    stack.extra |= {"PAYMENTS_COMMIT_SECONDS": "1.5", "PAYMENTS_BANK_TIMEOUT_SECONDS": "20"}
     await stack.start("bank")
     await stack.start("api")
-    await stack.behave("latency", mean_ms=1500, sigma=0)
+    await stack.behave("latency", mean_ms=6000, sigma=0)
     answer = await stack.request(
         "POST",
         "/v1/payments",
         json={"amount": 1, "currency": "EUR", "source": "tok_x", "reference": "short"},
         key="short",
-        headers=SOON,
+        headers={"Request-Timeout-Ms": "2500"},
     )
     assert (answer.status, answer.json["status"]) == (202, "processing")
     assert (await stack.sql("SELECT status FROM operations"))[0]["status"] == "unknown"
@@ -243,7 +246,11 @@ async def test_a_borrowed_connection_ends_its_statement_at_the_deadline_and_goes
             async with postgres.borrowed(pool, wait_seconds=5) as db:
                 await db.execute("SELECT pg_sleep(30)")
         assert time.monotonic() - begun < 5
-        assert await waiting(stack, "borrower") == 0
+
+        async def ended() -> bool:
+            return await waiting(stack, "borrower") == 0
+
+        await until(ended, within=20, what="the end of the statement")  # of 30 s
         async with postgres.borrowed(pool, wait_seconds=5) as db:
             assert await db.fetchval("SELECT 1") == 1
 

@@ -14,7 +14,7 @@ from tests.integration.payments.stack import Answer, Process, Stack, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-QUICK = {"PAYMENTS_LEASE_MARGIN_SECONDS": "0.5", "PAYMENTS_BANK_TIMEOUT_SECONDS": "1", "PAYMENTS_SWEEP_SECONDS": "0.3"}
+QUICK = {"PAYMENTS_LEASE_MARGIN_SECONDS": "0.5", "PAYMENTS_BANK_TIMEOUT_SECONDS": "2", "PAYMENTS_SWEEP_SECONDS": "0.3"}
 API_POINTS = [(kind, point) for kind, phases in PHASES.items() for point in (phases.before_insert, phases.after_insert, phases.after_bank_answer, phases.after_commit)]  # fmt: skip
 
 
@@ -125,7 +125,7 @@ async def test_the_resolver_killed_at_any_point_charges_once(stack: Stack, point
     await stack.start("bank")
     await stack.start("api")
     resolver = await stack.start("resolver", failpoints=f"{point}=kill@1")
-    await stack.behave("loses_answer", share=1, hold_seconds=3)
+    await stack.behave("loses_answer", share=1, hold_seconds=5)
 
     answer = await stack.pay("r1")
     await stack.behave_well("loses_answer")

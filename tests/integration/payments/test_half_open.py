@@ -71,7 +71,9 @@ class Lab:
 @asynccontextmanager
 async def lab(stack: Stack) -> AsyncIterator[Lab]:
     bank = FakeBank()
-    async with bank.serve(stack.ports["bank"]), parts(stack) as (context, _, _):
+    # The test holds the probes, for as long as it takes the others to be refused.
+    rule = replace(BREAKER, slow_seconds=None)
+    async with bank.serve(stack.ports["bank"]), parts(stack, rule=rule) as (context, _, _):
         yield Lab(context, bank)
 
 

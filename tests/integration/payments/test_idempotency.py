@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.payments.stack import Stack, client, until
+from tests.integration.payments.stack import Answer, Stack, client, until
 
 pytestmark = pytest.mark.integration
 
@@ -99,9 +99,16 @@ async def test_a_thousand_requests_at_once_with_one_key_have_one_effect(running:
         answers = await asyncio.gather(*(running.pay(reference, session=session) for _ in range(1000)))
     statuses = Counter(answer.status for answer in answers)
     assert set(statuses) <= {201, 409, 503}
-    first = [answer for answer in answers if answer.status == 201 and "Idempotent-Replayed" not in answer.headers]
-    assert len(first) == 1
-    assert {answer.body for answer in answers if answer.status == 201} == {first[0].body}
+
+    async def answered() -> Answer | None:
+        answer = await running.pay(reference)
+        return answer if answer.status == 201 else None
+
+    # The one that got through may have waited too long for a connection to write its answer down: the resolver does then.
+    last = await until(answered, what="the answer that stays")
+    made = [answer for answer in (*answers, last) if answer.status == 201]
+    assert sum("Idempotent-Replayed" not in answer.headers for answer in made) <= 1
+    assert {answer.body for answer in made} == {last.body}
     assert {answer.json["type"] for answer in answers if answer.status == 409} <= {"urn:lab:request_in_flight"}
     assert all("Retry-After" in answer.headers for answer in answers if answer.status in (409, 503))
     assert await running.captures(reference) == 1

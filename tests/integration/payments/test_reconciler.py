@@ -19,6 +19,7 @@ from services.payments import failpoints
 from services.payments.reconcile import MalformedFile
 from services.payments.reconciler import Reconciler
 from tests.integration.payments.stack import BANK_KEY, Stack, client, until
+from tests.midnight import far_from_midnight
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +58,7 @@ async def findings(stack: Stack) -> Counter[str]:
 
 
 async def test_an_honest_file_gives_no_finding_and_planted_mistakes_are_all_found(stack: Stack) -> None:
+    await far_from_midnight()
     await stack.start("bank")
     await stack.start("api")
     await paid(stack, 60)
@@ -70,7 +72,7 @@ async def test_an_honest_file_gives_no_finding_and_planted_mistakes_are_all_foun
             await stack.behave("settlement_mistakes", **MISTAKES, seed=seed)
             wrong = await settlement(stack, day)
             planted = difference(honest, wrong)
-            assert len(planted) >= 20
+            assert len(planted) >= 10  # 32 in the mean: whose lines they are is drawn from ids that differ each time
             result = await reconciler.compare(day, wrong, datetime.now(UTC))
             assert Counter((each.kind.value, each.subject, each.operation_kind) for each in result.findings) == planted
             assert (await findings(stack)).total() == planted.total()
@@ -104,6 +106,7 @@ def difference(honest: bytes, wrong: bytes) -> Counter[tuple[str, str, str]]:
 
 
 async def test_a_later_version_of_the_days_file_clears_what_it_no_longer_shows(stack: Stack) -> None:
+    await far_from_midnight()
     await stack.start("bank")
     await stack.start("api")
     await paid(stack, 6)
@@ -120,6 +123,7 @@ async def test_a_later_version_of_the_days_file_clears_what_it_no_longer_shows(s
 
 
 async def test_what_the_bank_leaves_out_is_found_although_its_file_stays_the_same(stack: Stack) -> None:
+    await far_from_midnight()
     await stack.start("bank")
     await stack.start("api")
     await stack.behave("settlement_mistakes", missing=1)
@@ -135,6 +139,7 @@ async def test_what_the_bank_leaves_out_is_found_although_its_file_stays_the_sam
 
 
 async def test_a_mistake_that_the_bank_takes_back_is_cleared_by_the_file_it_had_before(stack: Stack) -> None:
+    await far_from_midnight()
     await stack.start("bank")
     await stack.start("api")
     await paid(stack, 3)
@@ -189,6 +194,7 @@ async def test_the_reconciler_killed_at_any_point_finds_the_same(stack: Stack, p
 
 
 async def test_a_file_from_disk_is_compared_once(stack: Stack, tmp_path: Path) -> None:
+    await far_from_midnight()
     await stack.start("bank")
     await stack.start("api")
     await paid(stack, 3)

@@ -31,7 +31,7 @@ async def full(stack: Stack) -> Stack:
 
 @asynccontextmanager
 async def changing(stack: Stack) -> AsyncIterator[None]:
-    """Prices change, products go and come, until the block ends."""
+    """Prices change and products go, until the block ends."""
     chance = random.Random(3)
     over = asyncio.Event()
 
@@ -82,7 +82,7 @@ async def test_writes_and_deletes_made_during_a_reindex_survive_it_and_no_query_
     assert await full.writing() == tuple(sorted((old, new)))
     await full.indexed(new)
     await full.indexed(old)
-    assert min(seen) > PRODUCTS / 2
+    assert min(seen) >= len(await full.truth())  # products only go
 
 
 async def test_a_rollback_finds_the_old_index_as_fresh_as_the_new_one(full: Stack) -> None:

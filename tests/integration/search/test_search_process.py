@@ -37,7 +37,9 @@ async def started(catalogue: Catalogue, tmp_path: Any, **settings: str) -> Runni
     (port,) = free_ports(1)
     environment = {
         "PYTHONPATH": str(ROOT), "HTTP_PORT": str(port), "LAB_PREFIX": catalogue.prefix,
-        "SEARCH_ENGINE_URLS": catalogue.server.url, "SEARCH_CURSOR_KEY": "a-key-for-tests-only", **settings,
+        "SEARCH_ENGINE_URLS": catalogue.server.url, "SEARCH_CURSOR_KEY": "a-key-for-tests-only",
+        # An engine that has just started may need more than a second for its first answers.
+        "SEARCH_DEADLINE_SECONDS": "30", "SEARCH_DEADLINE_LIMIT_SECONDS": "30", **settings,
     }  # fmt: skip
     log = tmp_path / "api.log"
     process = Process("api", port, launch(["services.search", "api"], environment, log), log)

@@ -18,14 +18,18 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SALE = "SELECT 1 FROM sales WHERE payment_id = $1"
 
 
-async def told(house: StoryStack, *, quantity: int = 2, patience: float = 90.0) -> Story:
+async def told(house: StoryStack, *, quantity: int = 2, stops_at: str = "") -> Story:
+    """Hurries only at the station where it must stop: the ones before it may be slow on a busy machine."""
     story = new_story("", quantity)
 
-    def tell(_: Story, __: Station) -> None: ...
+    def tell(_: Story, one: Station) -> None:
+        if one.title == stops_at:
+            follower.patience = 4.0
 
     async with aiohttp.ClientSession(trust_env=False) as http:
         traces = f"http://127.0.0.1:{house.ports['jaeger']}"
-        await Follower(Outside(StackHouse(house), http), traces, story, tell, patience=patience).run()
+        follower = Follower(Outside(StackHouse(house), http), traces, story, tell, patience=90.0)
+        await follower.run()
     return story
 
 
@@ -63,7 +67,7 @@ async def test_a_checkout_is_followed_through_all_systems_in_one_trace(house: St
 async def test_with_a_part_gone_the_story_names_the_station(house: StoryStack, role: str, station: str) -> None:
     house.of(role).kill()
     try:
-        story = await told(house, patience=4.0)
+        story = await told(house, stops_at=station)
     finally:
         await house.start(role)
     if story.payment:

@@ -181,7 +181,7 @@ async def test_a_slow_answer_comes_after_the_effect(scheduler: Scheduler, record
 async def test_a_held_request_arrives_although_its_sender_has_hung_up(
     scheduler: Scheduler, record: asyncpg.Connection
 ) -> None:
-    hold = {"target": "dedup-only", "hold_seconds": 0.5}
+    hold = {"target": "dedup-only", "hold_seconds": 3}
     await scheduler.call("PUT", "/lab/behaviours/holds_request", json=hold)
     call = asyncio.create_task(scheduler.fire("run_1", 1, "dedup-only"))
     async with asyncio.timeout(10):
@@ -190,7 +190,7 @@ async def test_a_held_request_arrives_although_its_sender_has_hung_up(
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     assert (await scheduler.fire("run_2", 2, "dedup-only"))[1]["applied"] is True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await reasons(record) != ["applied", "applied"]:  # noqa: ASYNC110  another process writes it
             await asyncio.sleep(0.02)
     assert [row["epoch"] for row in await record.fetch("SELECT epoch FROM effects ORDER BY id")] == [2, 1]

@@ -27,6 +27,8 @@ QUICK = {
     "WEBHOOKS_SOURCE_SESSION_SECONDS": SESSION_SECONDS,
 }
 """Retries within a second, leases of 1.5 s."""
+PATIENT = {"WEBHOOKS_TIMEOUT_SECONDS": "10", "WEBHOOKS_LEASE_MARGIN_SECONDS": "5"}
+"""Where requests are counted and no dispatcher dies: an attempt that outlasts its timeout or its lease is made again."""
 
 
 @dataclass

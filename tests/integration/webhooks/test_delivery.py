@@ -10,12 +10,13 @@ import pytest
 from aiohttp import web
 
 from services.webhooks.signing import parse_verifying_key, verify
-from tests.integration.webhooks.stack import Receivers, Stack, until
+from tests.integration.webhooks.stack import PATIENT, Receivers, Stack, until
 
 pytestmark = pytest.mark.integration
 
 
 async def test_an_event_reaches_each_endpoint_that_wants_it_and_no_other(stack: Stack, receivers: Receivers) -> None:
+    stack.extra |= PATIENT
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
     await stack.endpoint(receivers.url("/all"))
     wanting = await stack.endpoint(receivers.url("/paid"), event_types=["order.paid", "order.sent"])
@@ -42,6 +43,7 @@ async def test_an_event_reaches_each_endpoint_that_wants_it_and_no_other(stack: 
 async def test_failures_follow_the_schedule_and_end_in_the_dead_letters_with_their_reason(
     stack: Stack, receivers: Receivers
 ) -> None:
+    stack.extra |= PATIENT
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
     receivers.answers("/r", 500)
     await stack.endpoint(receivers.url("/r"))
@@ -61,11 +63,13 @@ async def test_failures_follow_the_schedule_and_end_in_the_dead_letters_with_the
 
 
 async def test_a_success_is_the_status_line_whatever_the_body_does(stack: Stack, receivers: Receivers) -> None:
+    stack.extra |= PATIENT
+
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=200)
         await response.prepare(request)
         while True:
-            await response.write(b"x" * 1000)
+            await response.write(b"x" * 2500)
             await asyncio.sleep(0.01)
 
     async def resets(request: web.Request) -> web.StreamResponse:
@@ -92,6 +96,7 @@ async def test_a_success_is_the_status_line_whatever_the_body_does(stack: Stack,
 async def test_a_redirect_is_not_followed_and_410_switches_the_endpoint_off_for_good(
     stack: Stack, receivers: Receivers
 ) -> None:
+    stack.extra |= PATIENT
     receivers.answers("/moved", 302, {"Location": receivers.url("/elsewhere")})
     receivers.answers("/gone", 410)
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
@@ -142,6 +147,7 @@ async def test_an_endpoint_that_only_fails_is_disabled_and_its_owner_and_its_oth
 async def test_exhausted_and_recovered_are_told_and_operational_failures_make_no_more_events(
     stack: Stack, receivers: Receivers
 ) -> None:
+    stack.extra |= PATIENT
     receivers.answers("/bad", 500)
     receivers.answers("/ops", 500)
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
@@ -163,7 +169,8 @@ async def test_exhausted_and_recovered_are_told_and_operational_failures_make_no
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 async def test_retry_after_holds_back_the_whole_endpoint(stack: Stack, receivers: Receivers, form: str) -> None:
-    at = datetime.now(UTC) + timedelta(seconds=40)
+    stack.extra |= PATIENT
+    at = datetime.now(UTC) + timedelta(seconds=120)  # the processes have yet to start
     receivers.answers("/busy", 429, {"Retry-After": "30" if form == "seconds" else format_datetime(at, usegmt=True)})
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
     await stack.endpoint(receivers.url("/busy"))
@@ -274,6 +281,7 @@ async def test_a_deleted_endpoint_gets_nothing_more_and_what_waited_is_dead(stac
 
 
 async def test_during_a_rotation_a_receiver_with_either_secret_accepts(stack: Stack, receivers: Receivers) -> None:
+    stack.extra |= PATIENT
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
     made = await stack.endpoint(receivers.url("/a"))
     rotated = await stack.request("POST", f"/v1/endpoints/{made['id']}/secret/rotate")
@@ -295,7 +303,7 @@ async def test_a_stop_lets_attempts_end_and_leaves_nothing_in_flight(stack: Stac
 
     receivers.behaviours["/slow"] = slow
     receivers.hangs("/hangs")
-    stack.extra |= {"DRAIN_SECONDS": "1", "WEBHOOKS_TIMEOUT_SECONDS": "20"}
+    stack.extra |= {"DRAIN_SECONDS": "4", "WEBHOOKS_TIMEOUT_SECONDS": "20"}
     _, dispatcher = await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
     for path in ("/slow", "/hangs"):
         await stack.endpoint(receivers.url(path))
@@ -312,6 +320,7 @@ async def test_a_stop_lets_attempts_end_and_leaves_nothing_in_flight(stack: Stac
 
 
 async def test_two_dispatchers_share_the_work_and_deliver_each_once(stack: Stack, receivers: Receivers) -> None:
+    stack.extra |= PATIENT
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"), stack.start("dispatcher"))
     for number in range(5):
         await stack.endpoint(receivers.url(f"/{number}"))

@@ -10,7 +10,7 @@ import pytest
 from services.contracts import topics
 from services.kit import kafka
 from services.webhooks import failpoints
-from tests.integration.webhooks.stack import Answer, Process, Receivers, Stack, until
+from tests.integration.webhooks.stack import PATIENT, Answer, Process, Receivers, Stack, until
 from tests.integration.webhooks.test_source import captured, send
 from tests.records import everything
 
@@ -49,6 +49,7 @@ async def assert_all_delivered(stack: Stack, receivers: Receivers, events: set[s
 async def test_the_api_killed_at_any_point_loses_nothing_it_answered_for(
     stack: Stack, receivers: Receivers, point: str
 ) -> None:
+    stack.extra |= PATIENT
     api, _ = await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
     await stack.endpoint(receivers.url("/a"))
     await stack.endpoint(receivers.url("/b"))
@@ -80,7 +81,9 @@ async def test_the_dispatcher_killed_at_any_point_delivers_all_and_repeats_no_mo
 
     await assert_all_delivered(stack, receivers, events, {"/a", "/b"})
     interrupted = await stack.sql("SELECT 1 FROM attempts WHERE outcome = 'interrupted'")
-    assert len(receivers.received) <= 2 * EVENTS + len(interrupted)
+    # Not of those alone: an attempt that timed out on a slow machine has arrived too.
+    repeated = await stack.sql("SELECT 1 FROM attempts WHERE outcome <> 'delivered'")
+    assert len(receivers.received) <= 2 * EVENTS + len(repeated)
     if point in (failpoints.BEFORE_ATTEMPT, failpoints.AFTER_RESPONSE):
         assert interrupted
     gaps = await stack.sql(
@@ -114,6 +117,7 @@ async def test_the_source_killed_at_any_point_takes_each_event_once(
 async def test_a_replay_goes_on_after_its_keeper_was_killed_and_replays_each_once(
     stack: Stack, receivers: Receivers, point: str
 ) -> None:
+    stack.extra |= PATIENT
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"))
     receivers.answers("/a", 500)
     await stack.endpoint(receivers.url("/a"))

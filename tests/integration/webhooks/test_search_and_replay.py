@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.integration.webhooks.stack import Receivers, Stack, until
+from tests.integration.webhooks.stack import PATIENT, Receivers, Stack, until
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +51,7 @@ async def test_messages_are_found_by_type_endpoint_state_and_time(stack: Stack, 
 async def test_a_dry_run_counts_and_changes_nothing_and_one_key_is_one_replay(
     stack: Stack, receivers: Receivers
 ) -> None:
+    stack.extra |= PATIENT
     receivers.answers("/bad", 500)
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"), stack.start("keeper"))
     bad = await stack.endpoint(receivers.url("/bad"))
@@ -87,6 +88,7 @@ async def test_a_dry_run_counts_and_changes_nothing_and_one_key_is_one_replay(
 async def test_a_message_is_replayed_alone_and_a_disabled_endpoint_not_at_all(
     stack: Stack, receivers: Receivers
 ) -> None:
+    stack.extra |= PATIENT
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"), stack.start("keeper"))
     endpoint = await stack.endpoint(receivers.url("/a"))
     first = (await stack.publish("e0")).json

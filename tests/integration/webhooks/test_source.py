@@ -14,7 +14,7 @@ from services.contracts import topics
 from services.contracts.payments import PaymentEvent
 from services.kit import kafka
 from services.kit.kafka import Headers
-from tests.integration.webhooks.stack import Receivers, Stack, until
+from tests.integration.webhooks.stack import PATIENT, Receivers, Stack, until
 from tests.records import everything
 
 pytestmark = pytest.mark.integration
@@ -56,6 +56,7 @@ async def test_an_event_reaches_the_endpoints_of_its_merchants_application_in_th
     kafka_stack: Stack, receivers: Receivers
 ) -> None:
     stack = kafka_stack
+    stack.extra |= PATIENT
     await asyncio.gather(stack.start("api"), stack.start("dispatcher"), stack.start("source"))
     await stack.endpoint(receivers.url("/mine"), event_types=["payments.payment.captured"])
     await stack.endpoint(receivers.url("/refunds"), event_types=["payments.payment.refunded"])
@@ -105,6 +106,7 @@ async def test_what_cannot_become_a_message_is_parked_with_its_reason_and_holds_
     kafka_stack: Stack, receivers: Receivers
 ) -> None:
     stack = kafka_stack
+    stack.extra["WEBHOOKS_SOURCE_SESSION_SECONDS"] = "10"  # a source that is dropped for a stall parks a batch again
     _, _, source = await asyncio.gather(stack.start("api"), stack.start("dispatcher"), stack.start("source"))
     await stack.endpoint(receivers.url("/a"))
 

@@ -151,8 +151,8 @@ def test_sigterm_stops_the_intake_lets_what_is_in_flight_end_and_exits_0(tmp_pat
     assert {record["outcome"] for record in records} == {"ok"}
 
 
-@pytest.mark.parametrize(("client", "budget"), [("naive", None), ("deadline", "700")])
-def test_a_checkout_is_loaded_by_either_client(tmp_path: Path, client: str, budget: str | None) -> None:
+@pytest.mark.parametrize(("client", "tells_budget"), [("naive", False), ("deadline", True)])
+def test_a_checkout_is_loaded_by_either_client(tmp_path: Path, client: str, tells_budget: bool) -> None:
     api = Api()
     with served(api) as host:
         options = ("--rate", "40", "--seconds", "1", "--client", client, "--budget-ms", "700")
@@ -161,7 +161,11 @@ def test_a_checkout_is_loaded_by_either_client(tmp_path: Path, client: str, budg
     records = history(tmp_path)
     assert len(records) == len(api.keys) > 20
     assert {(record["kind"], record["outcome"]) for record in records} == {("checkout", "ok")}
-    assert set(api.budgets) == {budget}
+    if tells_budget:
+        # What is left of it: a generator that was interrupted in between says less.
+        assert all(600 <= int(each or 0) <= 700 for each in api.budgets)
+    else:
+        assert set(api.budgets) == {None}
 
 
 def test_what_does_not_end_is_unknown_and_what_exceeds_the_cap_is_a_failure_of_the_generator(tmp_path: Path) -> None:
