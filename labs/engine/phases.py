@@ -57,6 +57,8 @@ ARRIVALS_DEVIATIONS = 3.0
 """Arrivals are a Poisson process: of 30 expected ones 24 or fewer come in one run of six, with nothing wrong."""
 STEADY_WINDOW_SECONDS = 1.0
 STEADY_AGAIN_WITHIN_SECONDS = 30.0
+STAYS_STEADY_SECONDS = 3.0
+"""After the recovery, at least; a shorter hold as long as the hold."""
 
 
 def fewest_arrivals(expected: float) -> float:
@@ -336,14 +338,18 @@ class TrialRun:
         steady_at, why_not = await self._steady_again(generator, healed_at)
         if why_not:
             still_open.append(f"steady_again ({why_not})")
+        recovered_at = max(settled_at, steady_at)
         held = self._plan.hold(self.trial.variant, self._world.timing)
-        await self._for(max(0.0, healed_at + (held or 0.0) - self._world.clock.now()), generator)
+        if held is not None:
+            last = max(healed_at + held, recovered_at + min(held, STAYS_STEADY_SECONDS))
+            await self._for(max(0.0, last - self._world.clock.now()), generator)
         end = self._world.clock.now()
         self._take_history(await generator.stop(), final=True)
-        if held is not None and not still_open and (lost := self._unsteady(self.trial.window(steady_at, end))):
+        # What catches up may still cost the clients something; once it has, and they were served as before, it has to last.
+        if held is not None and not still_open and (lost := self._unsteady(self.trial.window(recovered_at, end))):
             still_open.append(f"steady_again (steady at first, and not over all of the hold: {lost})")
         if not still_open:
-            self.trial.recovery_seconds = round(max(settled_at, steady_at) - healed_at, 3)
+            self.trial.recovery_seconds = round(recovered_at - healed_at, 3)
         self._probe_during()
         self._probe_steady(Phase.SETTLE, self.trial.window(healed_at, end))
         if not still_open:

@@ -1,7 +1,8 @@
 """Stands for load generator and system in one: it sends nothing, and writes down what both would have.
 
 While the file `fault` lies in its world, the variant of its port does what `world.json` says (a bug `since` the fault
-stays; one `late_after_heal` comes a second and a half after it); otherwise all goes well.
+stays; one `late_after_heal` comes a second and a half after it, one `hiccup_after_heal` then ends a second later);
+otherwise all goes well.
 """
 
 from __future__ import annotations
@@ -56,9 +57,10 @@ def run(
         lasting = fault.exists()
         healed = None if lasting else healed or (time.monotonic() if faulted else None)
         faulted = faulted or lasting
-        relapsed = healed is not None and time.monotonic() - healed > 1.5
+        since_heal = 0.0 if healed is None else time.monotonic() - healed
         bug = bugs.get("always") or (bugs.get("fault") if lasting else None) or (bugs.get("since") if faulted else None)
-        bug = bug or (bugs.get("late_after_heal") if relapsed else None)
+        bug = bug or (bugs.get("late_after_heal") if since_heal > 1.5 else None)
+        bug = bug or (bugs.get("hiccup_after_heal") if 1.5 < since_heal < 2.5 else None)
         for _ in range({"lose": 0, "duplicate": 2, "error": 0}.get(bug or "", 1)):
             store.write(json.dumps({"key": key}) + "\n")
         outcome = "fail" if bug in ("contradict", "error") else "ok"

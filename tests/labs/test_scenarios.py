@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,6 +216,24 @@ async def test_a_recovery_that_does_not_last_over_the_hold_is_none(fake: FakeLab
     assert await fake.run(lab, Options(variant="engineered")) == 1
     assert "steady at first, and not over all of the hold" in " ".join(fake.verdict.reasons)
     assert fake.verdict.variants["engineered"].recovery_seconds is None
+
+
+@pytest.mark.parametrize(("catching_up", "code"), [(3.5, 0), (0.5, 1)])
+async def test_what_making_up_for_the_fault_costs_clients_is_part_of_the_recovery(
+    fake: FakeLab, catching_up: float, code: int
+) -> None:
+    fake.bugs = {"engineered": {"hiccup_after_heal": "error"}}
+    healed: list[float] = []
+
+    async def behind(evidence: Evidence) -> str:
+        if not evidence.faults:
+            return ""  # the control run settles, too
+        healed[:] = healed or [time.monotonic()]
+        return "" if time.monotonic() - healed[0] >= catching_up else "behind"
+
+    lab = replace(fake.lab(), variants=held(4.0), settled=(Settled("made_up", behind, within=20),))
+    assert await fake.run(lab, Options(variant="engineered")) == code, fake.text
+    assert ("not over all of the hold" in " ".join(fake.verdict.reasons)) is (code == 1)
 
 
 async def test_a_short_run_has_a_hold_of_its_own(fake: FakeLab) -> None:
