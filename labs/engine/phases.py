@@ -335,17 +335,19 @@ class TrialRun:
         healed_at = self._world.clock.now()
         still_open = await self._wait_settled(generator=generator)
         settled_at = self._world.clock.now()
-        steady_at, why_not = await self._steady_again(generator, healed_at)
+        recovered_at, why_not = await self._steady_again(generator, healed_at, "steady_again")
+        if not why_not and settled_at > recovered_at + STEADY_WINDOW_SECONDS:
+            # What was missed has arrived meanwhile, at those who had just started: served as before is who is so after that, too.
+            recovered_at, why_not = await self._steady_again(generator, settled_at, "steady_once_settled")
         if why_not:
             still_open.append(f"steady_again ({why_not})")
-        recovered_at = max(settled_at, steady_at)
         held = self._plan.hold(self.trial.variant, self._world.timing)
         if held is not None:
             last = max(healed_at + held, recovered_at + min(held, STAYS_STEADY_SECONDS))
             await self._for(max(0.0, last - self._world.clock.now()), generator)
         end = self._world.clock.now()
         self._take_history(await generator.stop(), final=True)
-        # What catches up may still cost the clients something; once it has, and they were served as before, it has to last.
+        # Catching up may cost the clients something; once that is over, and they are served as before, it has to last.
         if held is not None and not still_open and (lost := self._unsteady(self.trial.window(recovered_at, end))):
             still_open.append(f"steady_again (steady at first, and not over all of the hold: {lost})")
         if not still_open:
@@ -357,17 +359,17 @@ class TrialRun:
         self.trial.unsettled += still_open
         self.trial.crashed += await self._dead_processes()
 
-    async def _steady_again(self, generator: Generator, healed_at: float) -> tuple[float, str]:
-        """Until clients are served as before the faults: since when, and "" or what is wrong at the bound.
+    async def _steady_again(self, generator: Generator, since: float, name: str) -> tuple[float, str]:
+        """Until clients are served as before the faults: from when on, and "" or what is wrong at the bound.
 
-        A process that is healthy and refuses everybody has not recovered. Looks at each second of load since the heal, in
+        A process that is healthy and refuses everybody has not recovered. Looks at each second of load, in
         steps of half a second, once its operations have had half a second to end; what has not ended by then is missing in it.
         """
         clock = self._world.clock
         held = self._plan.hold(self.trial.variant, self._world.timing)
         bound = STEADY_AGAIN_WITHIN_SECONDS if held is None else held
         length = min(STEADY_WINDOW_SECONDS, self._world.timing.baseline / 2)
-        start, why_not = healed_at, "no second of load since the heal"
+        start, why_not = since, "no second of load since the heal"
         while True:
             self._watch(generator)  # a probe before this may have taken long
             newest = clock.from_monotonic(generator.live[-1].at) if generator.live else 0.0
@@ -376,12 +378,12 @@ class TrialRun:
                 if not why_not:
                     break
                 start += length / 2
-            if not why_not or clock.now() - healed_at > bound:
+            if not why_not or clock.now() - since > bound:
                 break
             await self._for(POLL_SECONDS, generator)
-        if not why_not and start - healed_at > bound:
-            why_not = f"only after {start - healed_at:.1f} s, limit {bound:g} s"
-        self._keep_recovery("steady_again", start - healed_at, bound, why_not)
+        if not why_not and start - since > bound:
+            why_not = f"only after {start - since:.1f} s, limit {bound:g} s"
+        self._keep_recovery(name, start - since, bound, why_not)
         return start, why_not
 
     def _not_steady(self, generator: Generator, start: float, end: float) -> str:
