@@ -45,7 +45,7 @@ HOLD_SECONDS = 6.0
 SHORT_HOLD_SECONDS = 8.0
 """The load's own queries warm the engine, and only then it has to be calm."""
 SHORT_LIVED_ENGINE = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1"
-"""An engine that is killed before its second compiler has paid off: with it, its first 15 s cost twice the processor time."""
+"""An engine that is killed before its second compiler has paid off: with it, its first 14 s cost twice the processor time."""
 OF_THE_CATALOGUE = ("--products", "1000")
 SOON = found_soon(FRESH_SECONDS)
 
