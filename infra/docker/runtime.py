@@ -544,9 +544,9 @@ class _Wave:
                     one_shot = is_one_shot(self.runtime.stack(self.env).service(name))
                     word = "done" if one_shot else "ready"
                     self.tell(f"{name}: {word} after {time.monotonic() - self.begun[name]:.1f} s")
-            if time.monotonic() > deadline:
-                late = ", ".join(waiting or pending)
-                raise RuntimeProblem(f"Not healthy within {self.timeout:.0f} s: {late}; see 'make logs'.")
+            late = waiting or pending
+            if late and time.monotonic() > deadline:
+                raise RuntimeProblem(f"Not healthy within {self.timeout:.0f} s: {', '.join(late)}; see 'make logs'.")
             if waiting:
                 time.sleep(_POLL_SECONDS)
 
