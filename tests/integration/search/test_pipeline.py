@@ -108,9 +108,8 @@ async def test_a_change_s_trace_goes_through_the_log_into_the_index(
             url = f"http://127.0.0.1:{query}/api/v3/traces"
             async with client() as session, session.get(url, params={**ALL_TIME, "query.num_traces": "1000"}) as found:
                 body = await found.json(content_type=None)
-                return (
-                    [] if found.status == 404 else list(seen(body["result"], stack.prefix))
-                )  # 404: none has arrived yet
+                # 404: none has arrived yet
+                return [] if found.status == 404 else list(seen(body["result"], stack.prefix))
 
         async def whole() -> bool:
             return not missing(SEARCH_EDGES, await spans())
