@@ -351,7 +351,7 @@ class TrialRun:
         if held is not None and not still_open and (lost := self._unsteady(self.trial.window(recovered_at, end))):
             still_open.append(f"steady_again (steady at first, and not over all of the hold: {lost})")
         if not still_open:
-            self.trial.recovery_seconds = round(recovered_at - healed_at, 3)
+            self.trial.recovery_seconds = round(max(settled_at, recovered_at) - healed_at, 3)
         self._probe_during()
         self._probe_steady(Phase.SETTLE, self.trial.window(healed_at, end))
         if not still_open:

@@ -163,7 +163,7 @@ class Auditor:
             await self.sleep(self.settle)
             truths, wrong = await self._wrong(report.index, suspects)
             standing = {each: kind for each, kind in wrong.items() if known[each] == truths[each]}
-            for each in written.keys() & suspects:
+            for each in [each for each in suspects if each in written]:
                 if each not in wrong:
                     report.findings.append(Finding(written[each], each, True))
                 elif each in standing:

@@ -210,6 +210,18 @@ async def test_a_probe_that_takes_longer_than_the_hold_hides_no_recovery(fake: F
     assert await fake.run(lab, Options(variant="engineered")) == 0, fake.text
 
 
+async def test_recovery_lasts_until_all_has_settled_however_soon_clients_are_served(fake: FakeLab) -> None:
+    async def slow(_: Evidence) -> str:
+        await asyncio.sleep(0.8)
+        return ""
+
+    lab = replace(fake.lab(), variants=held(2.0), settled=(Settled("slow", slow, within=10),))
+    assert await fake.run(lab, Options(variant="engineered")) == 0, fake.text
+    recovery = fake.verdict.variants["engineered"].recovery_seconds
+    assert recovery is not None
+    assert recovery >= 0.8
+
+
 async def test_a_recovery_that_does_not_last_over_the_hold_is_none(fake: FakeLab) -> None:
     fake.bugs = {"engineered": {"late_after_heal": "error"}}
     lab = replace(fake.lab(), variants=held(2.5))
