@@ -22,6 +22,7 @@ import msgspec
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -30,7 +31,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.kit import clock, failpoint, logs, openapi, tracing
+from services.kit import clock, failpoint, garbage, logs, openapi, tracing
 from services.kit.connection import MAX_HEAD_BYTES, BoundedProtocol, HeadTooLarge
 from services.kit.deadline import DeadlineGate, Deadlines
 from services.kit.errors import Problem
@@ -242,6 +243,14 @@ class Tasks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+class PlainRoute(APIRoute):
+    """Its endpoint takes the request and makes the whole answer, so there is nothing to resolve, validate or render."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint itself."""
+        return self.endpoint
+
+
 def service_app(
     name: str,
     settings: ProcessSettings,
@@ -451,6 +460,7 @@ def serve(
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     server = uvicorn.Server(config)
+    garbage.collect_seldom()
     server.run(_listen(settings.http_host, (settings.http_port, *more_ports)) if more_ports else None)
     if not server.started or (tasks is not None and tasks.failed):
         sys.exit(1)

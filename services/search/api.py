@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.kit import openapi
+from services.kit.http import PlainRoute
 from services.search import handlers, metrics
 from services.search.handlers import Parts
 from services.search.limits import ClientLimits, client_of
@@ -66,7 +67,7 @@ class Edge:
 
 def routes(edge_of: Callable[[], Edge]) -> APIRouter:
     """The router. `edge_of` is called once the application's lifespan has begun."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=PlainRoute)
 
     @router.get(
         "/search", openapi_extra=_documented(SearchAnswer, SEARCH_PARAMETERS, {"410": "The cursor's index is gone"})

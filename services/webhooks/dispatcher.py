@@ -8,7 +8,6 @@ A slot is held from the claim until the outcome is durable, so a kill can repeat
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import random
 from collections.abc import AsyncIterator
@@ -54,7 +53,6 @@ COMMIT_SECONDS = 5.0
 AWAY_SECONDS = 0.3
 TEND_SECONDS = 0.5
 TEND_BATCH = 500
-GARBAGE_THRESHOLD = 20_000
 SCOUT_SHARE = 8
 """The scout rests so many times as long as its look took, so that a million queues do not cost the database a core."""
 
@@ -327,15 +325,6 @@ def policy(process: ProcessSettings, settings: WebhooksSettings) -> ssrf.Policy:
         raise SystemExit(f"Wrong settings. WEBHOOKS_ALLOW_LOOPBACK, WEBHOOKS_TRUSTED_HOSTS: {error}") from None
 
 
-def collect_seldom() -> None:
-    """Every attempt allocates some hundred objects, and next to none of them are in a cycle: with CPython's default, a
-    collection after each 700, a sixth of the processor went into looking at what the process was started with.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD)
-
-
 def create_worker(
     process: ProcessSettings, settings: WebhooksSettings, *, clock: Clock | None = None
 ) -> tuple[FastAPI, Tasks]:
@@ -358,7 +347,6 @@ def create_worker(
             stores.append(store)
             dispatcher = Dispatcher(store, sender, settings, clock=clock or SystemClock(), chance=random.SystemRandom())
             dispatcher.start(tasks)
-            collect_seldom()
             yield
             await dispatcher.drain(process.drain_seconds)
             await tasks.stop()

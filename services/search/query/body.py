@@ -183,7 +183,11 @@ def respelt(request: SearchRequest, suggestions: Mapping[str, Any]) -> str | Non
 def _unnamed(query: Any) -> Any:
     """Names are for the explanation; for a page of hits the engine would look up each name for each hit."""
     if isinstance(query, dict):
-        return {key: _unnamed(value) for key, value in query.items() if key != "_name"}
+        return {
+            key: _unnamed(value) if isinstance(value, (dict, list)) else value
+            for key, value in query.items()
+            if key != "_name"
+        }
     return [_unnamed(each) for each in query] if isinstance(query, list) else query
 
 

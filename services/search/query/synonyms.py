@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ class SynonymError(ValueError):
     """A line that cannot be read; the message names it."""
 
 
+@lru_cache(maxsize=20_000)
 def fold(text: str) -> str:
     """Lower case without accents, as the index has it; what is no letter or digit becomes one space."""
     plain = unicodedata.normalize("NFKD", text.casefold())
@@ -57,9 +58,12 @@ class Alternatives:
         return bool(self.same or self.guessed)
 
 
-@dataclass(frozen=True, slots=True)
+NO_ALTERNATIVES = Alternatives()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Synonyms:
-    """Folded expression -> what else finds it, by language (`*`: all)."""
+    """Folded expression -> what else finds it, by language (`*`: all). One of its kind: two tables are never equal."""
 
     table: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -67,17 +71,8 @@ class Synonyms:
         """Alternatives to an expression; of all languages if none is given. Never itself."""
         folded = fold(expression)
         if not folded or folded.count(" ") >= LONGEST_ENTRY:
-            return Alternatives()
-        languages = LANGUAGES if language is None else (language,)
-        tables = [self.table[name] for name in (*languages, EVERY_LANGUAGE) if name in self.table]
-        apart = _apart(folded)
-        same = dict.fromkeys(
-            (*apart, *(each for key in (folded, *apart) for table in tables for each in table.get(key, ())))
-        )
-        if same:
-            return Alternatives(tuple(same)[:MOST_ALTERNATIVES])
-        guessed = (each for table in tables for key in _meant(folded, tuple(table)) for each in (key, *table[key]))
-        return Alternatives(guessed=tuple(dict.fromkeys(guessed))[:MOST_ALTERNATIVES])
+            return NO_ALTERNATIVES
+        return _alternatives(self, folded, language)
 
     def spans(self, words: Sequence[str], language: str | None) -> Iterator[tuple[int, int, Alternatives]]:
         """The words from left to right in pieces `(from, to, alternatives)`, each the longest expression with synonyms."""
@@ -129,10 +124,23 @@ def _apart(word: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=20_000)
-def _meant(expression: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def _alternatives(synonyms: Synonyms, folded: str, language: str | None) -> Alternatives:
+    languages = LANGUAGES if language is None else (language,)
+    tables = [synonyms.table[name] for name in (*languages, EVERY_LANGUAGE) if name in synonyms.table]
+    apart = _apart(folded)
+    same = dict.fromkeys(
+        (*apart, *(each for key in (folded, *apart) for table in tables for each in table.get(key, ())))
+    )
+    if same:
+        return Alternatives(tuple(same)[:MOST_ALTERNATIVES])
+    guessed = (each for table in tables for key in _meant(folded, table) for each in (key, *table[key]))
+    return Alternatives(guessed=tuple(dict.fromkeys(guessed))[:MOST_ALTERNATIVES])
+
+
+def _meant(expression: str, known: Iterable[str]) -> Iterator[str]:
     """Known expressions that this one may be a misspelling of: in one word of it, its first letter right."""
     words = expression.split()
-    return tuple(key for key in known if _one_word_off(words, key.split()))
+    return (key for key in known if _one_word_off(words, key.split()))
 
 
 def _one_word_off(words: Sequence[str], key: Sequence[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from pydantic import SecretStr
 
 from services.kit.clock import SystemClock
 from services.kit.http import Tasks
-from services.webhooks.dispatcher import GARBAGE_THRESHOLD, Dispatcher, collect_seldom
+from services.webhooks.dispatcher import Dispatcher
 from services.webhooks.domain import AttemptOutcome, Result
 from services.webhooks.sender import Sender
 from services.webhooks.settings import WebhooksSettings
@@ -72,15 +71,3 @@ async def test_a_claim_that_comes_back_during_the_shutdown_is_attempted_and_its_
         await draining
         await tasks.stop()
     assert [each.outcome for each in store.finished] == ["delivered"]
-
-
-def test_garbage_is_still_collected_but_seldom() -> None:
-    before = gc.get_threshold()
-    try:
-        collect_seldom()
-        assert gc.isenabled()
-        assert gc.get_threshold()[0] == GARBAGE_THRESHOLD
-        assert gc.get_freeze_count() > 0
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
