@@ -19,14 +19,15 @@ from services.kit.store import Pool, StoreUnavailable
 from services.search import audit, failpoints
 from services.search.audit import Auditor
 from services.search.engine import Engine, EngineError
-from services.search.indexer import writer_of
+from services.search.indexer import backoff_of, writer_of
 from services.search.indices import IndexProblem, Indices, Shape
 from services.search.mappings import UnknownMapping
+from services.search.patience import OutOfPatience, Patience, PatientCatalog, PatientEngine
 from services.search.reindex import NotReady, Reindexer
 from services.search.settings import LabFlag, ReindexSettings
 from services.search.store.catalog import Catalog, NotThePrimary
 from services.search.store.reindexes import AnotherAtWork, ReindexState, ReindexStore
-from services.search.writer import OutOfPatience, Writer
+from services.search.writer import Writer
 
 LARGEST_RATE = 1_000_000.0
 CONNECT_SECONDS = 10.0
@@ -91,10 +92,18 @@ class _Parts:
     writer: Writer
     settings: ReindexSettings
 
+    @property
+    def patience(self) -> Patience:
+        return Patience(self.settings.patience_seconds, backoff_of(self.settings))
+
+    @property
+    def truth(self) -> PatientCatalog:
+        return PatientCatalog(self.catalog, self.patience)
+
     def auditor(self, *, repair: bool) -> Auditor:
         return Auditor(
-            self.engine,
-            self.catalog,
+            PatientEngine(self.engine, self.patience),
+            self.truth,
             self.settings.audit_portion,
             self.settings.audit_settle_seconds,
             self.writer if repair else None,
@@ -102,7 +111,7 @@ class _Parts:
 
     def reindexer(self, rate: float | None) -> Reindexer:
         return Reindexer(
-            self.catalog,
+            self.truth,
             self.store,
             self.indices,
             self.writer,
@@ -110,7 +119,6 @@ class _Parts:
             SystemClock(),
             self.settings.portion,
             rate or self.settings.reindex_documents_per_second,
-            self.settings.patience_seconds,
             _tell,
         )
 

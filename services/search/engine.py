@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -284,22 +284,11 @@ class Engine(AbstractAsyncContextManager["Engine"]):
         body = {"query": query or {"match_all": {}}}
         return int((await self._call("POST", f"/{_path(index)}/_count", body))["count"])
 
-    async def scan(
+    def scan(
         self, index: str, query: Json, *, source: Collection[str] | bool = True, page: int = SCAN_PAGE
     ) -> AsyncIterator[Hit]:
-        """All refreshed documents that match, with versions, ordered by `id`; a page at a time, without server-side state."""
-        kept = source if isinstance(source, bool) else list(source)
-        body: dict[str, Any] = {
-            "query": query, "size": page, "sort": [{"id": "asc"}], "_source": kept, "version": True,
-            "track_total_hits": False,
-        }  # fmt: skip
-        while True:
-            hits = (await self.search(index, body)).hits.hits
-            for hit in hits:
-                yield hit
-            if len(hits) < page:
-                return
-            body = {**body, "search_after": hits[-1].sort}
+        """See the function `scan`."""
+        return scan(self.search, index, query, source=source, page=page)
 
     async def get(self, index: str, document: str) -> Document:
         """As last written, refreshed or not; `found` is False if there is none."""
@@ -443,6 +432,29 @@ class Engine(AbstractAsyncContextManager["Engine"]):
         if not isinstance(answer, dict | bool):
             raise EngineDown(NO_JSON)
         return answer
+
+
+async def scan(
+    search: Callable[[str, Json], Awaitable[Found]],
+    index: str,
+    query: Json,
+    *,
+    source: Collection[str] | bool = True,
+    page: int = SCAN_PAGE,
+) -> AsyncIterator[Hit]:
+    """All refreshed documents that match, with versions, ordered by `id`; a page at a time, without server-side state."""
+    kept = source if isinstance(source, bool) else list(source)
+    body: dict[str, Any] = {
+        "query": query, "size": page, "sort": [{"id": "asc"}], "_source": kept, "version": True,
+        "track_total_hits": False,
+    }  # fmt: skip
+    while True:
+        hits = (await search(index, body)).hits.hits
+        for hit in hits:
+            yield hit
+        if len(hits) < page:
+            return
+        body = {**body, "search_after": hits[-1].sort}
 
 
 class _WaitedInVain(EngineError):

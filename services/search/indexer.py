@@ -241,8 +241,12 @@ def _why(refused: Refused) -> Unprocessable:
 
 def writer_of(engine: Engine, settings: IndexSettings, patience: float | None = None) -> Writer:
     """With the bounds of the settings."""
-    backoff = Backoff(settings.backoff_seconds, max(settings.backoff_limit_seconds, settings.backoff_seconds))
-    return Writer(engine, settings.bulk_bytes, settings.bulk_timeout_seconds, backoff, patience)
+    return Writer(engine, settings.bulk_bytes, settings.bulk_timeout_seconds, backoff_of(settings), patience)
+
+
+def backoff_of(settings: IndexSettings) -> Backoff:
+    """Between two tries of the same request."""
+    return Backoff(settings.backoff_seconds, max(settings.backoff_limit_seconds, settings.backoff_seconds))
 
 
 def create_worker(process: ProcessSettings, settings: IndexerSettings) -> tuple[FastAPI, Tasks]:

@@ -17,31 +17,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
-from typing import TypeVar
 from uuid import UUID
 
 from services.kit.clock import Clock
 from services.kit.failpoint import failpoint
-from services.kit.store import StoreUnavailable
 from services.patterns.token_bucket import TokenBucket
 from services.search import failpoints, mappings
-from services.search.audit import Auditor, Report
+from services.search.audit import Auditor, Report, Truth
 from services.search.indices import Indices
-from services.search.store.catalog import Catalog, State
+from services.search.store.catalog import State
 from services.search.store.reindexes import Reindex, ReindexState, ReindexStore
-from services.search.writer import OutOfPatience, Writer
+from services.search.writer import Outcome, Writer
 
 log = logging.getLogger(__name__)
 
 MOST_VERIFICATIONS = 3
-AWAY_SECONDS = 0.5
+AT_ONCE = 2
+"""Portions that are being written: one shard writes one bulk request on one core, and reading one takes as long."""
 Tell = Callable[[str], None]
-T = TypeVar("T")
 
 
 class NotReady(Exception):
@@ -50,9 +48,9 @@ class NotReady(Exception):
 
 @dataclass(slots=True)
 class Reindexer:
-    """`rate` in documents a second, `patience` in seconds."""
+    """`rate` in documents a second. `catalog`, `writer` and `auditor` wait while the database or the engine is away."""
 
-    catalog: Catalog
+    catalog: Truth
     store: ReindexStore
     indices: Indices
     writer: Writer
@@ -60,7 +58,6 @@ class Reindexer:
     clock: Clock
     portion: int
     rate: float
-    patience: float
     tell: Tell
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -118,11 +115,8 @@ class Reindexer:
     async def _copy(self, reindex: Reindex) -> None:
         bucket = TokenBucket(self.rate, max(self.rate, self.portion), monotonic)
         copied, told = reindex.copied, monotonic()
-        async with aclosing(self._portions(reindex.last_id)) as portions:
-            async for state in portions:
-                await self._spend(bucket, len(state.products))
-                # What is refused is missing at the comparison, which says why.
-                await self.writer.write(state, [reindex.index_name])
+        async with aclosing(self._written(reindex, bucket)) as written:
+            async for state in written:
                 await failpoint(failpoints.REINDEX_AFTER_BULK)
                 copied += len(state.products)
                 await self.store.copied(reindex.id, max(state.products), len(state.products))
@@ -133,13 +127,35 @@ class Reindexer:
         self.tell(f"{copied:,} documents copied, all there are")
         await self.store.move(reindex.id, ReindexState.VERIFYING)
 
+    async def _written(self, reindex: Reindex, bucket: TokenBucket) -> AsyncGenerator[State, None]:
+        """Portions that the new index has, in their order. While the engine takes one, the next is made into documents.
+
+        What is refused is missing at the comparison, which says why.
+        """
+        on_the_way: deque[tuple[State, asyncio.Task[Outcome]]] = deque()
+        try:
+            async with aclosing(self._portions(reindex.last_id)) as portions:
+                async for state in portions:
+                    await self._spend(bucket, len(state.products))
+                    on_the_way.append((state, asyncio.create_task(self.writer.write(state, [reindex.index_name]))))
+                    if len(on_the_way) == AT_ONCE:
+                        await on_the_way[0][1]
+                        yield on_the_way.popleft()[0]
+            while on_the_way:
+                await on_the_way[0][1]
+                yield on_the_way.popleft()[0]
+        finally:
+            for _, task in on_the_way:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in on_the_way), return_exceptions=True)
+
     async def _portions(self, last: UUID | None) -> AsyncGenerator[State, None]:
         """The next one is read while the one before is written."""
-        reading = asyncio.ensure_future(self._patiently(partial(self.catalog.after, last, self.portion)))
+        reading = asyncio.ensure_future(self.catalog.after(last, self.portion))
         try:
             while (state := await reading) is not None:
                 last = max(state.products)
-                reading = asyncio.ensure_future(self._patiently(partial(self.catalog.after, last, self.portion)))
+                reading = asyncio.ensure_future(self.catalog.after(last, self.portion))
                 yield state
         finally:
             reading.cancel()
@@ -177,13 +193,3 @@ class Reindexer:
         await self.store.move(reindex.id, ReindexState.SWAPPED)
         kept = f"; {before} goes on getting changes for a rollback" if before else ""
         self.tell(f"queries read {reindex.index_name}{kept}")
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        until = monotonic() + self.patience
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailable as error:
-                if monotonic() > until:
-                    raise OutOfPatience(f"The catalogue's database was away for {self.patience:g} s.") from error
-                await self.sleep(AWAY_SECONDS)

@@ -22,6 +22,7 @@ from services.search import metrics
 from services.search.documents import Row, document, encoded
 from services.search.engine import EngineBusy, EngineDown, EngineRefused, Fate, Write, Written
 from services.search.indices import fields_of
+from services.search.patience import OutOfPatience
 from services.search.store.catalog import State
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,6 @@ class Outcome:
     done: int = 0
     newer: int = 0
     refused: tuple[Refused, ...] = ()
-
-
-class OutOfPatience(Exception):
-    """The engine did not take it for as long as this process waits."""
 
 
 @dataclass(slots=True)

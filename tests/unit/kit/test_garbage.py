@@ -23,7 +23,7 @@ def test_garbage_is_still_collected_but_seldom() -> None:
         assert gc.get_threshold()[0] == garbage.THRESHOLD
         assert gc.get_freeze_count() > 0
         cycle = weakref.ref(Node())
-        kept = []
+        kept: list[list[int]] = []
         for _ in range(3 * garbage.THRESHOLD):
             kept.append([])
             if cycle() is None:

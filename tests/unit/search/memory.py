@@ -33,6 +33,20 @@ from services.search.engine import (
 from services.search.snapshot import Snapshot
 from services.search.store.catalog import State
 
+
+class Naps:
+    """Sleeps that take no time, on a clock that they move."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.taken.append(seconds)
+
+    def now(self) -> float:
+        return sum(self.taken)
+
+
 LAMP = ProductRow(
     id=UUID(int=1),
     sku="LAM-1",

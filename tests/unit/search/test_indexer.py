@@ -294,8 +294,8 @@ class NoAudit:
 
 def reindexer(world: World, auditor: Any, store: Any = None) -> Reindexer:
     return Reindexer(
-        cast("Catalog", world.database), cast("ReindexStore", store or MemoryReindexes()), world.indices, world.writer, auditor,
-        FixedClock(), 4, 1e6, 10, lambda _: None, no_sleep,
+        world.database, cast("ReindexStore", store or MemoryReindexes()), world.indices, world.writer, auditor,
+        FixedClock(), 4, 1e6, lambda _: None, no_sleep,
     )  # fmt: skip
 
 

@@ -9,26 +9,14 @@ import pytest
 
 from services.patterns.backoff import Backoff
 from services.search.engine import Write
+from services.search.patience import OutOfPatience
 from services.search.snapshot import Snapshot
 from services.search.store.catalog import State
-from services.search.writer import OutOfPatience, Writer, chunks
-from tests.unit.search.memory import MemoryEngine, MemoryIndex, product
+from services.search.writer import Writer, chunks
+from tests.unit.search.memory import MemoryEngine, MemoryIndex, Naps, product
 
 INDEX = "products-v1-20260101t000000000"
 OTHER = "products-v1-20260102t000000000"
-
-
-class Naps:
-    """Sleeps that take no time, on a clock that they move."""
-
-    def __init__(self) -> None:
-        self.taken: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.taken.append(seconds)
-
-    def now(self) -> float:
-        return sum(self.taken)
 
 
 def engine(**how: object) -> MemoryEngine:
