@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_RESIDENT = re.compile(r"^(Rss\w+):\s+(\d+) kB$", re.MULTILINE)
 _DEAD = {"Z", "X", "x"}
 
 
@@ -117,16 +118,19 @@ def tree(root: int, scope: Scope = NOBODY) -> list[Stat]:
 
 
 def memory_of(pids: Iterable[int]) -> int:
-    """Bytes that a group of processes holds: private pages summed, shared ones (Postgres' buffers) once."""
-    private, shared = 0, 0
+    """Bytes that a group of processes holds: its own pages summed, shared memory (Postgres' buffers) once.
+
+    Pages of mapped files are left out, as the kernel takes them back when it needs room: a search engine maps its whole index.
+    """
+    own = shared = 0
     for pid in pids:
         try:
-            fields = Path(f"/proc/{pid}/statm").read_text().split()
+            found = dict(_RESIDENT.findall(Path(f"/proc/{pid}/status").read_text()))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        private += int(fields[1]) - int(fields[2])
-        shared = max(shared, int(fields[2]))
-    return (private + shared) * _PAGE
+        own += int(found.get("RssAnon", 0))
+        shared = max(shared, int(found.get("RssShmem", 0)))
+    return (own + shared) << 10
 
 
 def send(stat: Stat, number: signal.Signals) -> bool:

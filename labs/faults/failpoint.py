@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -18,6 +19,27 @@ from labs.faults.zero import NOTHING
 CALL = aiohttp.ClientTimeout(total=3)
 KILLED = 128 + signal.SIGKILL
 """Exit code as a shell and Docker tell it."""
+
+
+async def arm(ctx: FaultContext, role: str, name: str, *, action: str, nth: int, subject: str) -> None:
+    """`action` at the nth hit from now on. Raises InjectFailedError if it is refused, and aiohttp.ClientError or TimeoutError
+    without an answer, which a process may owe that does it at once.
+    """
+    body = {"action": action, "nth": nth, "subject": subject}
+    async with ctx.session.put(_address(ctx, role, name), json=body, timeout=CALL) as answer:
+        if answer.status >= 300:
+            raise InjectFailedError(f"{ctx.service(role)} refused to arm {name}: HTTP {answer.status}")
+
+
+async def disarm(ctx: FaultContext, role: str, name: str) -> None:
+    """If it answers."""
+    with suppress(aiohttp.ClientError, TimeoutError):
+        async with ctx.session.delete(_address(ctx, role, name), timeout=CALL):
+            return
+
+
+def _address(ctx: FaultContext, role: str, name: str) -> str:
+    return f"{ctx.url(role)}/lab/failpoints/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +64,6 @@ class KillAtFailpoint:
         """The service."""
         return ctx.service(self.role)
 
-    def _address(self, ctx: FaultContext) -> str:
-        return f"{ctx.url(self.role)}/lab/failpoints/{self.name}"
-
     async def inject(self, ctx: FaultContext) -> ProcessIdentity | None:
         """Arm it and wait until the process has died. Raises InjectFailedError when it cannot be armed or is never hit."""
         if not self.nth:
@@ -62,11 +81,8 @@ class KillAtFailpoint:
         return before
 
     async def _arm(self, ctx: FaultContext) -> None:
-        body = {"action": "kill", "nth": self.nth, "subject": self.subject}
         try:
-            async with ctx.session.put(self._address(ctx), json=body, timeout=CALL) as answer:
-                if answer.status >= 300:
-                    raise InjectFailedError(f"{self.target(ctx)} refused to arm {self.name}: HTTP {answer.status}")
+            await arm(ctx, self.role, self.name, action="kill", nth=self.nth, subject=self.subject)
         except aiohttp.ServerDisconnectedError:
             return  # it died while it answered, which is what was asked for; the wait for its death decides
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -96,15 +112,9 @@ class KillAtFailpoint:
         if not self.nth:
             return
         if await blocking(ctx.runtime.identity, self.target(ctx)) is not None:
-            await self._disarm(ctx)
+            # Without an answer it may be dying; ensure_running verifies what counts.
+            await disarm(ctx, self.role, self.name)
         await ensure_running(ctx.runtime, self.target(ctx))
-
-    async def _disarm(self, ctx: FaultContext) -> None:
-        try:
-            async with ctx.session.delete(self._address(ctx), timeout=CALL):
-                return
-        except (aiohttp.ClientError, TimeoutError):
-            return  # it may die on its way here; ensure_running verifies what counts
 
 
 def kill_at_failpoint(role: str, name: str, *, nth: int = 1, down: float = 3.0, subject: str = "") -> KillAtFailpoint:

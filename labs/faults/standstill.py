@@ -14,10 +14,9 @@ import aiohttp
 from infra.runtime import ProcessIdentity
 from labs.engine.blocking import blocking
 from labs.engine.model import FaultContext, InjectFailedError, Json, Receipt
+from labs.faults.failpoint import arm, disarm
 from labs.faults.process import POLL_SECONDS, identity_facts, wait_healthy
 from labs.faults.zero import NOTHING
-
-CALL = aiohttp.ClientTimeout(total=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,6 @@ class StopAtFailpoint:
         """The service."""
         return ctx.service(self.role)
 
-    def _address(self, ctx: FaultContext) -> str:
-        return f"{ctx.url(self.role)}/lab/failpoints/{self.name}"
-
     async def inject(self, ctx: FaultContext) -> ProcessIdentity | None:
         """Arm it and wait until the process stands still. Raises InjectFailedError if it cannot be armed or is never hit."""
         if not self.nth:
@@ -62,11 +58,8 @@ class StopAtFailpoint:
         return await blocking(ctx.runtime.pause, service)
 
     async def _arm(self, ctx: FaultContext) -> None:
-        body = {"action": "stop", "nth": self.nth, "subject": self.subject}
         try:
-            async with ctx.session.put(self._address(ctx), json=body, timeout=CALL) as answer:
-                if answer.status >= 300:
-                    raise InjectFailedError(f"{self.target(ctx)} refused to arm {self.name}: HTTP {answer.status}")
+            await arm(ctx, self.role, self.name, action="stop", nth=self.nth, subject=self.subject)
         except (aiohttp.ClientError, TimeoutError) as error:
             if await blocking(ctx.runtime.stands_still, self.target(ctx)):
                 return  # it stopped while it answered, which is what was asked for
@@ -88,15 +81,9 @@ class StopAtFailpoint:
         if not self.nth or await blocking(ctx.runtime.identity, service) is None:
             return
         await blocking(ctx.runtime.resume, service)
-        await self._disarm(ctx)
+        # Without an answer wait_healthy verifies what counts; an armed point that was hit does not strike again.
+        await disarm(ctx, self.role, self.name)
         await wait_healthy(ctx.runtime, service)
-
-    async def _disarm(self, ctx: FaultContext) -> None:
-        try:
-            async with ctx.session.delete(self._address(ctx), timeout=CALL):
-                return
-        except (aiohttp.ClientError, TimeoutError):
-            return  # wait_healthy verifies what counts; an armed point that was hit does not strike again
 
 
 def stop_at_failpoint(role: str, name: str, *, nth: int = 1, subject: str = "") -> StopAtFailpoint:
