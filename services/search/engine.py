@@ -347,6 +347,10 @@ class Engine(AbstractAsyncContextManager["Engine"]):
         """Make what was written visible to searches."""
         await self._call("POST", f"/{_path(index)}/_refresh")
 
+    async def force_merge(self, index: str, segments: int, *, within: float | None = None) -> None:
+        """Merge each shard to at most so many segments. The engine goes on with it when the call's time is over."""
+        await self._call("POST", f"/{_path(index)}/_forcemerge", params={"max_num_segments": segments}, within=within)
+
     async def mapping(self, index: str) -> dict[str, Any]:
         """The mapping of one concrete index."""
         answer = await self._call("GET", f"/{_path(index)}/_mapping")

@@ -7,7 +7,7 @@
    It need not be one snapshot for all. A change that the range's snapshot shows is in the copy. Of one that it does not, the
    indexer reads the product afterwards, so after step 1, and writes to both (services.search.indexer); whichever of copy and
    change comes last, the later version stays. A delete is a version too, and stays for 24 h (`gc_deletes`).
-3. The new index is audited against the database by ranges and digests; what differs is written again.
+3. The new index is merged to few segments and audited against the database by ranges and digests; what differs is written again.
 4. The alias that queries read is moved at one instant. The old index goes on getting changes, so a rollback loses none.
 
 Killed at any instant, the same command goes on: how far it was is in the database, in the state before the effect it tells of.
@@ -166,6 +166,7 @@ class Reindexer:
             await self.sleep(min(documents / self.rate, 0.5))
 
     async def _verify(self, reindex: Reindex, accept_refused: int) -> None:
+        await self.indices.merge(reindex.index_name)
         await self.indices.open_for_queries(reindex.index_name)
         for _ in range(MOST_VERIFICATIONS):
             report = await self.auditor.audit(reindex.index_name)

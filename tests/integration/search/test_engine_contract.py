@@ -251,6 +251,18 @@ async def index_bytes(engine: Engine, indices: Indices) -> None:
     assert size > 1000
 
 
+async def force_merge(engine: Engine, indices: Indices) -> None:
+    (name,) = await indices.writing()
+    for number in (11, 12, 13):
+        await engine.bulk([Write(name, str(UUID(int=number)), 5, None)])
+        await engine.refresh(name)
+    before = await engine.count(name)
+    await engine.force_merge(name, 1)
+    assert await engine.count(name) == before
+    with pytest.raises(NotThere):
+        await engine.force_merge(f"{name}-nobody-made", 1)
+
+
 async def answers(engine: Engine, indices: Indices) -> None:
     alias, red = indices.write_alias, f"{indices.write_alias}-red"
     assert await engine.answers(alias)
@@ -266,7 +278,7 @@ CALLS: dict[str, Callable[[Engine, Indices], Awaitable[None]]] = {
     each.__name__: each
     for each in (
         search, msearch, explain, count, scan, get, mget, bulk, create_index, delete_index, index_exists, aliases,
-        update_aliases, refresh, mapping, put_mapping, put_settings, put_cluster_settings, health, index_bytes, answers,
+        update_aliases, refresh, mapping, put_mapping, put_settings, put_cluster_settings, health, index_bytes, force_merge, answers,
     )
 }  # fmt: skip
 

@@ -184,6 +184,8 @@ class MemoryEngine:
     spoiling: bytes | None = None
     bulks: list[int] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    merged: list[tuple[str, int]] = field(default_factory=list)
+    too_busy_to_merge: bool = False
 
     async def bulk(
         self, writes: Sequence[Write], *, refresh: bool = False, within: float | None = None
@@ -288,6 +290,16 @@ class MemoryEngine:
 
     async def refresh(self, index: str) -> None:
         await self.turns()
+
+    async def index_bytes(self, index: str) -> tuple[int, int]:
+        documents = self.indices[index].documents.values()
+        return len(documents), sum(len(each.body or b"") for each in documents)
+
+    async def force_merge(self, index: str, segments: int, *, within: float | None = None) -> None:
+        await self.turns()
+        if self.too_busy_to_merge:
+            raise EngineBusy("too many requests")
+        self.merged.append((index, segments))
 
     async def mapping(self, index: str) -> dict[str, Any]:
         return deepcopy(dict(self.indices[index].body["mappings"]))

@@ -46,6 +46,27 @@ async def test_an_index_to_copy_into_gets_changes_and_is_not_read() -> None:
     assert engine.indices[new].body["settings"]["index"]["refresh_interval"] == "1s"
 
 
+async def test_an_index_is_merged_to_one_segment_or_to_as_many_as_the_engine_would_still_merge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, indices, name = await installed()
+    await indices.merge(name)
+
+    async def large(_: str) -> tuple[int, int]:
+        return 10_000_000, 13_000_000_000
+
+    monkeypatch.setattr(engine, "index_bytes", large)
+    await indices.merge(name)
+    assert engine.merged == [(name, 1), (name, 6)]
+
+
+async def test_an_index_that_cannot_be_merged_now_is_used_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    engine, indices, name = await installed()
+    engine.too_busy_to_merge = True
+    await indices.merge(name)
+    assert "the index is not merged" in caplog.text
+
+
 async def test_a_swap_moves_queries_and_leaves_changes_and_a_rollback_moves_them_back() -> None:
     _, indices, name = await installed()
     new = await second(indices)
