@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -220,7 +220,7 @@ async def _execute(run: LabRun) -> tuple[Verdict, Path]:
     )
     experiment = _experiment(run)
     files.write(path / "experiment.json", experiment)
-    await session.infrastructure.ensure(lab.infrastructure, session.root)
+    await session.infrastructure.ensure(lab.infrastructure, session.root, env=lab.environment)
     servers = await server_versions(session.runtime, session.http, lab.infrastructure, session.root)
     files.write(path / "experiment.json", msgspec.structs.replace(experiment, versions=experiment.versions | servers))
     if left := await world.platform.drop():
@@ -302,8 +302,8 @@ class Infrastructure:
     """Of this lab and those after it: what a later day needs stays up between, what none needs is stopped."""
     already: bool | None = None
 
-    async def ensure(self, services: Sequence[str], root: Path) -> None:
-        """Up; what an earlier run has left of variants is stopped. Raises RuntimeProblem."""
+    async def ensure(self, services: Sequence[str], root: Path, *, env: Mapping[str, str] | None = None) -> None:
+        """Up, with a lab's own variables; what an earlier run has left of variants is stopped. Raises RuntimeProblem."""
         rows = await blocking(self.runtime.status)
         if self.already is None:
             _check_machine(root)
@@ -313,7 +313,7 @@ class Infrastructure:
                 await blocking(self.runtime.forget, row.service)
         clock = RunClock()
         self.display.begin("servers", Phase.PREFLIGHT, None)
-        await up(self.runtime, services, lambda text: self.display.tick(clock.now(), Tick(note=text)))
+        await up(self.runtime, services, lambda text: self.display.tick(clock.now(), Tick(note=text)), env=env)
         self.display.end(clock.now(), Tick())
 
     async def close(self, *, kept: bool) -> None:

@@ -49,7 +49,7 @@ SHORT_LIVED_ENGINE = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1"
 OF_THE_CATALOGUE = ("--products", "1000")
 OF_A_FEED = ("--feed-share", "0.85")
 RATE = 525
-"""500 changes a second, nine in ten of them from a supplier's feed, and 24 queries, or 63 while the schema changes."""
+"""500 changes a second, nine in ten of them from a supplier's feed, and 24 queries, or 47 while the schema changes."""
 SOON = found_soon(FRESH_SECONDS)
 
 
@@ -146,7 +146,7 @@ LAB = Lab(
         ),
     },
     infrastructure=("postgres", "kafka", "search-engine", "prometheus", "toxiproxy"),
-    documents=Documents(full=2_000, short=1_500),
+    documents=Documents(full=4_000, short=1_500),
     prepare=warmed(index_is_full("engine"), "search"),
     load=Load(
         "loadtests/catalog.py",
@@ -162,7 +162,7 @@ LAB = Lab(
     environment={
         "SEARCH_CLIENT_HEADER": "X-Client-Id",
         "SEARCH_ENGINE_HEAP": SHORT_LIVED_ENGINE,
-        "SEARCH_AUDIT_SETTLE_SECONDS": "2",
+        "SEARCH_AUDIT_SETTLE_SECONDS": "1",
     },
     share_processes=True,
     steady_state=(error_rate(below=0.01), p99(below_ms=1000)),
@@ -188,7 +188,7 @@ LAB = Lab(
                 "loadtests/catalog.py",
                 rate=RATE,
                 max_in_flight=1000,
-                options=(*OF_THE_CATALOGUE, *OF_A_FEED, "--query-share", "0.8"),
+                options=(*OF_THE_CATALOGUE, *OF_A_FEED, "--query-share", "0.6"),
             ),
             faults=(at(1, one_shot("reindex", called="reindex"), lasting=2),),
             invariants=(no_query_fails, index_equals_database, SOON),
