@@ -41,7 +41,10 @@ BUILDERS = ("catalog-migrate", "catalog-fill", "search-migrate", "search-fill")
 HISTORY = "client history, from the intended send time"
 IN_FLIGHT = 900
 """Below the 1,024 files that a process may have open here; what is held back beyond it was due and is not served."""
-HOT_TEXT = "black steel with case for home office kids women men garden sport"
+HOT_TEXT = (
+    "black steel with case for home office kids women men garden sport"
+    " white wood set light travel kitchen large small red blue bag shoes"
+)
 """Finds much, so that it costs the engine more than most."""
 FROM_MEMORY = frozenset({"hit", "early", "stale"})
 
@@ -93,7 +96,7 @@ LAB = Lab(
     day=3,
     title="Query path",
     question=(
-        "Forty people search each second, and all is well. Then it is three times, eight times, twelve times as many, more than the"
+        "Forty people search each second, and all is well. Then it is three times, eight times, sixteen times as many, more than the"
         " engine can serve. How many of them get an answer within a second? And when everybody asks the same, and its answer has"
         " just gone from the cache: how often is the engine asked?"
     ),
@@ -149,7 +152,7 @@ LAB = Lab(
             faults=(
                 at(0, surge("sut", times=3), lasting=5),
                 at(6, surge("sut", times=8), lasting=5),
-                at(12, surge("sut", times=12), lasting=6),
+                at(12, surge("sut", times=16), lasting=6),
             ),
             short_faults=(at(0, surge("sut", times=3), lasting=3), at(4, surge("sut", times=16), lasting=5)),
         ),

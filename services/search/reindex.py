@@ -173,7 +173,8 @@ class Reindexer:
             repaired = sum(bool(each.repaired) for each in report.findings)
             await self.store.move(reindex.id, ReindexState.VERIFYING, repaired)
             self.tell(f"compared {report.products:,} products: {repaired} repaired, {len(report.open())} open")
-            if not report.findings or not repaired:
+            # What was repaired was looked at again after its repair; under changes there is always something on its way.
+            if not repaired or not report.open():
                 break
         await self._judge(report, accept_refused)
         await self.store.move(reindex.id, ReindexState.READY)

@@ -20,11 +20,11 @@ from services.kit.consumer import Record
 from services.patterns.backoff import Backoff
 from services.patterns.dlq import Unprocessable
 from services.search import mappings
-from services.search.audit import Auditor, Report
+from services.search.audit import Auditor, Finding, Kind, Report
 from services.search.engine import Engine
 from services.search.indexer import MOST_LETTERS, Indexer, read_changes, read_reference
 from services.search.indices import Indices
-from services.search.reindex import Reindexer
+from services.search.reindex import NotReady, Reindexer
 from services.search.store.catalog import Catalog, State
 from services.search.store.reindexes import Reindex, ReindexState, ReindexStore
 from services.search.writer import Outcome, Writer
@@ -463,6 +463,34 @@ async def test_a_reindex_repairs_what_it_finds_wrong_before_queries_see_it() -> 
     ended = await reindexer(world, auditor, Loses()).run(None)
     assert ended.repaired == 1
     assert world.prices(ended.index_name) == world.truth()
+
+
+class Audits:
+    """Says what it was told to, one report after the other, then that all is well."""
+
+    def __init__(self, *repaired: bool | None) -> None:
+        self.left = list(repaired)
+        self.asked = 0
+
+    async def audit(self, index: str) -> Report:
+        self.asked += 1
+        found = [Finding(Kind.STALE, str(UUID(int=5)), self.left.pop(0))] if self.left else []
+        return Report(index, findings=found)
+
+
+@pytest.mark.parametrize("repaired", [(), (True,), (True, True)])
+async def test_what_was_repaired_is_not_looked_for_again(repaired: tuple[bool, ...]) -> None:
+    world, auditor = await World().install(), Audits(*repaired)
+    ended = await reindexer(world, auditor).run(None)
+    assert (auditor.asked, ended.repaired) == (1, len(repaired[:1]))
+
+
+async def test_an_index_with_what_cannot_be_repaired_is_not_put_in_place() -> None:
+    world, auditor = await World().install(), Audits(False)
+    with pytest.raises(NotReady, match="1 products are not in"):
+        await reindexer(world, auditor).run(None)
+    assert auditor.asked == 1
+    assert await world.indices.reading() == world.first
 
 
 @pytest.fixture
