@@ -46,7 +46,7 @@ async def test_an_index_to_copy_into_gets_changes_and_is_not_read() -> None:
     assert engine.indices[new].body["settings"]["index"]["refresh_interval"] == "1s"
 
 
-async def test_an_index_is_merged_to_one_segment_or_to_as_many_as_the_engine_would_still_merge(
+async def test_an_index_is_merged_to_few_segments_or_to_as_many_as_the_engine_would_still_merge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine, indices, name = await installed()
@@ -57,7 +57,7 @@ async def test_an_index_is_merged_to_one_segment_or_to_as_many_as_the_engine_wou
 
     monkeypatch.setattr(engine, "index_bytes", large)
     await indices.merge(name)
-    assert engine.merged == [(name, 1), (name, 6)]
+    assert engine.merged == [(name, 4), (name, 6)]
 
 
 async def test_an_index_that_cannot_be_merged_now_is_used_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
