@@ -39,10 +39,7 @@ from labs.invariants.search import differences as differences_between
 from labs.week07.catalogue import index_is_full, warmed
 from labs.week07.product_story import story
 
-FRESH_SECONDS = 10.0
-"""While the schema changes, which doubles each write. On two cores that generator and servers share it takes 4.6 to 5.9 s; with
-500 changes a second and nothing else `make bench system=search` finds 1.5 to 2 s.
-"""
+FRESH_SECONDS = 5.0
 HOLD_SECONDS = 6.0
 """The engine's virtual machine has just started when the load goes on."""
 SHORT_HOLD_SECONDS = 8.0
@@ -52,7 +49,11 @@ SHORT_LIVED_ENGINE = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1"
 OF_THE_CATALOGUE = ("--products", "1000")
 OF_A_FEED = ("--feed-share", "0.85")
 RATE = 525
-"""500 changes a second, nine in ten of them from a supplier's feed, and 24 queries, or 47 while the schema changes."""
+"""500 changes a second, nine in ten of them from a supplier's feed, and 24 queries."""
+CALM_RATE = 60
+"""12 changes and 48 queries a second while the schema changes: with 500 changes, two cores that generator and servers share lost
+nothing either, but freshness p99 was between 4.6 and 9.4 s.
+"""
 SOON = found_soon(FRESH_SECONDS)
 
 
@@ -165,7 +166,6 @@ LAB = Lab(
     environment={
         "SEARCH_CLIENT_HEADER": "X-Client-Id",
         "SEARCH_ENGINE_HEAP": SHORT_LIVED_ENGINE,
-        "SEARCH_AUDIT_SETTLE_SECONDS": "0.5",
     },
     share_processes=True,
     steady_state=(error_rate(below=0.01), p99(below_ms=1000)),
@@ -189,9 +189,9 @@ LAB = Lab(
             # The naive program is without an index for a moment: enough people have to search in it.
             load=Load(
                 "loadtests/catalog.py",
-                rate=RATE,
+                rate=CALM_RATE,
                 max_in_flight=1000,
-                options=(*OF_THE_CATALOGUE, *OF_A_FEED, "--query-share", "0.6"),
+                options=(*OF_THE_CATALOGUE, "--query-share", "0.8"),
             ),
             faults=(at(1, one_shot("reindex", called="reindex"), lasting=2),),
             invariants=(no_query_fails, index_equals_database, SOON),
