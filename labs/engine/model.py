@@ -645,7 +645,8 @@ class Lab:
 
     `prepare` runs once the processes are up and before any load: it sets up what the experiment takes for granted (a
     simulator's capacity, a thousand endpoints), verifies it and says in a sentence what is there, within
-    `prepare_seconds`. It counts as neither fault nor load. `environment` are variables of the compose file for all variants and the infrastructure.
+    `prepare_seconds`. It counts as neither fault nor load. `environment` are variables of the compose file for all variants
+    and the infrastructure.
 
     A lab that compares has a `comparison` and neither load, steady state nor faults; see labs.engine.comparing.
 

