@@ -17,6 +17,8 @@ SLOPE_FROM = 1_000_000
 """Documents from which an engine's CPU per query is a slope; below, what each query costs anyway would be taken for one."""
 POPULAR_AT = 1_000_000
 """Documents of which the popular mix is demanded."""
+KEPT_UP = 0.99
+"""Share of the popular mix that must be answered with everything for its CPU to be what it takes."""
 MADE = 0.95
 """Share of a rate of changes that must have been made for freshness at that rate to be known."""
 
@@ -63,6 +65,8 @@ class SearchFigures(Figures):
     popular_ok_per_second: float = 0.0
     popular_p99_ms: float = 0.0
     popular_hits_share: float = 0.0
+    popular_degraded_share: float | None = None
+    popular_engine_cores: float | None = None
     suggest_p99_ms: float = 0.0
     freshness_p99_seconds: dict[str, float] = msgspec.field(default_factory=dict)
     changes_per_second: dict[str, float] = msgspec.field(default_factory=dict)
@@ -83,6 +87,7 @@ class SearchFigures(Figures):
             self._cpu(),
             *self._popular(),
             one("popular mix, from the cache (75 to 90 % are needed)", self.popular_hits_share, Unit.SHARE),
+            one("popular mix, answered with less than everything (no facets, an older answer)", self.popular_degraded_share, Unit.SHARE),
             one(f"suggestions at {SUGGEST_RATE:.0f}/s, p99", self.suggest_p99_ms or None, Unit.MILLISECONDS, SUGGEST_P99),
             one("indexed in bulk, documents", self.bulk_per_second, Unit.PER_SECOND),
             one("index, per document", self.bytes_per_document, Unit.BYTES),
@@ -98,21 +103,37 @@ class SearchFigures(Figures):
             return [
                 f"{asked} What that takes is printed from {SLOPE_FROM:,} documents on: `make bench system=search docs={SLOPE_FROM}`."
             ]
-        per_query = self.engine_cpu_ms_per_query * COURSE_DOCS / self.docs
-        missed = 1 - self.popular_hits_share
-        slope = f"A query of {self.docs:,} costs the engine {self.engine_cpu_ms_per_query:.2f} ms of CPU, in proportion {per_query:.1f} ms of {COURSE_DOCS:,}"
-        total = f"{per_query / 1000:.4f} s × {COURSE_RATE:,.0f}/s × {missed:.3f} = {cores:.1f} cores of engine"
-        return [
-            f"{asked} {slope}; the cache answers {self.popular_hits_share:.0%}. So it takes {total}, API and generator not counted: an upper bound, as most queries touch less than the whole index."
-        ]
+        shared = f"the cache answered {self.popular_hits_share:.0%}"
+        if self._kept_up:
+            mix = f"The popular mix kept {self.popular_engine_cores:.2f} cores of engine busy at {POPULAR_RATE:,.0f}/s of {self.docs:,} documents; {shared}."
+            total = f"In proportion to the documents that is {cores:.1f} cores of {COURSE_DOCS:,}, API and generator not counted: an upper bound, as most queries touch less than the whole index."
+            return [f"{asked} {mix} {total}"]
+        per_query, missed = self._engine_cpu_of_an_answer * COURSE_DOCS / self.docs, 1 - self.popular_hits_share
+        cost = f"An answer that is not remembered costs the engine {per_query:.1f} ms of CPU, facets not counted; {shared}."
+        total = f"So it takes {per_query / 1000:.4f} s × {COURSE_RATE:,.0f}/s × {missed:.3f} = {cores:.1f} cores of engine, API and generator not counted."
+        return [f"{asked} {cost} {total}"]
 
     def cores_for_the_course(self) -> float | None:
-        """Cores of engine for COURSE_DOCS at COURSE_RATE: its CPU of an uncached query, in proportion to the documents, without
-        what the cache answers. None for a catalogue below SLOPE_FROM."""
+        """Cores of engine for COURSE_DOCS at COURSE_RATE, in proportion to the documents: what the popular mix took if it was
+        answered in full, else the CPU of an answer that is not remembered, for those that the cache lacks. None for a catalogue
+        below SLOPE_FROM."""
         if self.docs < SLOPE_FROM:
             return None
-        per_query = self.engine_cpu_ms_per_query / 1000 * COURSE_DOCS / self.docs
+        if self._kept_up and self.popular_engine_cores is not None:
+            return round(self.popular_engine_cores * COURSE_DOCS / self.docs * COURSE_RATE / POPULAR_RATE, 1)
+        per_query = self._engine_cpu_of_an_answer / 1000 * COURSE_DOCS / self.docs
         return round(per_query * COURSE_RATE * (1 - self.popular_hits_share), 1)
+
+    @property
+    def _kept_up(self) -> bool:
+        """Whether the popular mix was answered, and in full: what a saturated engine used is not what it would have taken."""
+        answered = self.popular_ok_per_second >= KEPT_UP * self.popular_offered > 0
+        return answered and self.popular_engine_cores is not None and (self.popular_degraded_share or 0) <= 1 - KEPT_UP
+
+    @property
+    def _engine_cpu_of_an_answer(self) -> float:
+        """Milliseconds, second searches included."""
+        return self.service_cpu_ms_per_query.get("search-engine", self.engine_cpu_ms_per_query)
 
     def _cpu(self) -> Row:
         """Whoever misses the ratio sees here by how much of what."""

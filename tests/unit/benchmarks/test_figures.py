@@ -81,6 +81,26 @@ def test_the_cores_of_the_whole_course_are_from_the_slope_and_printed() -> None:
     assert "0.0200 s × 1,000/s × 0.250 = 5.0 cores" in searched(1_000_000).sums()[0]
 
 
+def test_what_the_engine_used_for_the_popular_mix_is_the_slope_if_all_was_answered_in_full() -> None:
+    kept_up = searched(1_000_000, popular_engine_cores=0.8, popular_degraded_share=0.005)
+    assert kept_up.cores_for_the_course() == 8.0
+    assert "0.80 cores of engine busy at 1,000/s of 1,000,000 documents" in kept_up.sums()[0]
+    assert "8.0 cores of 10,000,000" in kept_up.sums()[0]
+
+
+@pytest.mark.parametrize(
+    "saturated", [{"popular_ok_per_second": 900.0}, {"popular_degraded_share": 0.3}, {"popular_offered": 0.0}]
+)
+def test_what_a_saturated_engine_used_is_not_what_it_would_have_taken(saturated: dict[str, object]) -> None:
+    figures = searched(10_000_000, **{"popular_engine_cores": 1.4, "popular_degraded_share": 0.0} | saturated)
+    assert figures.cores_for_the_course() == pytest.approx(0.002 * 1000 * 0.25)
+
+
+def test_second_searches_count_into_what_an_answer_costs() -> None:
+    figures = searched(10_000_000, service_cpu_ms_per_query={"search-engine": 4.0, "search-api": 1.0})
+    assert figures.cores_for_the_course() == pytest.approx(0.004 * 1000 * 0.25)
+
+
 def test_a_small_catalogue_has_no_slope_and_says_which_has() -> None:
     assert searched(50_000).cores_for_the_course() is None
     assert "`make bench system=search docs=1000000`" in searched(50_000).sums()[0]

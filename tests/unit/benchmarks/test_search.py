@@ -10,6 +10,7 @@ from benchmarks.search import (
     FIRST_RATE,
     bodies,
     buckets,
+    first_rate,
     quantile,
     safe_rate,
     sample,
@@ -58,6 +59,11 @@ def test_the_ladder_ends_where_answers_come_late_or_not_at_all(beyond: tuple[flo
 
 def test_who_is_slow_from_the_start_has_no_safe_rate() -> None:
     assert ladder([(0, 1.0, 0.5)])[0] == 0
+
+
+def test_the_ladder_of_a_larger_catalogue_begins_lower() -> None:
+    assert first_rate(50_000) == first_rate(1_000_000) == FIRST_RATE
+    assert first_rate(10_000_000) == FIRST_RATE / 10
 
 
 def test_samples_are_found_by_their_labels() -> None:
