@@ -122,12 +122,7 @@ class ApiSettings(EngineSettings):
     queue_seconds: float = Field(default=0.25, ge=0, le=10, description="No call waits longer for a slot")
     max_in_flight: int = Field(default=1000, ge=1, le=100_000, description="Requests at once, of one process")
     cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0, le=4 * 1024**3, description="Bound on remembered answers")
-    cache_seconds: float = Field(
-        default=120,
-        gt=0,
-        le=3600,
-        description="An answer is at most so old, ± cache_jitter: with the pipeline within the five minutes that a change may take",
-    )
+    cache_seconds: float = Field(default=60, gt=0, le=3600, description="An answer is at most so old, ± cache_jitter")
     cache_jitter: float = Field(default=0.2, ge=0, le=0.9)
     cache_stale_seconds: float = Field(
         default=900, ge=0, le=86_400, description="Beyond that, for answers marked as cached when the engine is silent"
