@@ -50,7 +50,12 @@ def headlines(records: Sequence[Record]) -> str:
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     machine = max(records, key=lambda one: one.at).machine
     told = f"{machine.cores} cores ({machine.cpu}), {machine.memory_gib} GiB, {machine.system}"
-    return "\n".join([*lines, "", f"Measured {when} on {told}; everything else is in [BENCHMARKS.md](BENCHMARKS.md)."])
+    largest = {record.system: record for record in sorted(records, key=lambda one: one.docs or 0)}
+    sums = [f"- {text}" for record in records if largest[record.system] is record for text in record.read().sums()]
+    takes = ["", "What the course's load takes:", "", *sums] if sums else []
+    return "\n".join(
+        [*lines, *takes, "", f"Measured {when} on {told}; everything else is in [BENCHMARKS.md](BENCHMARKS.md)."]
+    )
 
 
 def inserted(page: str, text: str) -> str:

@@ -108,8 +108,10 @@ class SearchFigures(Figures):
             mix = f"The popular mix kept {self.popular_engine_cores:.2f} cores of engine busy at {POPULAR_RATE:,.0f}/s of {self.docs:,} documents; {shared}."
             total = f"In proportion to the documents that is {cores:.1f} cores of {COURSE_DOCS:,}, API and generator not counted: an upper bound, as most queries touch less than the whole index."
             return [f"{asked} {mix} {total}"]
-        per_query, missed = self._engine_cpu_of_an_answer * COURSE_DOCS / self.docs, 1 - self.popular_hits_share
-        cost = f"An answer that is not remembered costs the engine {per_query:.1f} ms of CPU, facets not counted; {shared}."
+        one, missed = self._engine_cpu_of_an_answer, 1 - self.popular_hits_share
+        per_query = one * COURSE_DOCS / self.docs
+        slope = "" if self.docs == COURSE_DOCS else f" with {self.docs:,} documents, in proportion {per_query:.1f} ms"
+        cost = f"An answer that is not remembered costs the engine {one:.2f} ms of CPU{slope}, facets not counted; {shared}."
         total = f"So it takes {per_query / 1000:.4f} s × {COURSE_RATE:,.0f}/s × {missed:.3f} = {cores:.1f} cores of engine, API and generator not counted."
         return [f"{asked} {cost} {total}"]
 
