@@ -73,8 +73,8 @@ def _serve(role: str) -> int:
 def _resnapshot() -> int:
     from services.catalog.cdc import resnapshot
     from services.catalog.connect import ConnectAway, ConnectRefused
-    from services.catalog.settings import ConnectorSettings, LabFlag
-    from services.kit.settings import load, refuse_default_secrets
+    from services.catalog.settings import ConnectorSettings
+    from services.kit.settings import LabFlag, load, refuse_default_secrets
     from services.kit.store import StoreUnavailable
 
     flag, settings = load(LabFlag), load(ConnectorSettings)
@@ -92,9 +92,9 @@ def _fill(seed: int, products: int) -> int:
     import asyncpg
 
     from services.catalog.fill import fill
-    from services.catalog.settings import CatalogSettings, LabFlag
+    from services.catalog.settings import CatalogSettings
     from services.catalog.store.bulk import OtherFill
-    from services.kit.settings import load, refuse_default_secrets
+    from services.kit.settings import LabFlag, load, refuse_default_secrets
 
     settings = load(CatalogSettings)
     refuse_default_secrets(load(LabFlag), settings)
@@ -113,21 +113,15 @@ def _fill(seed: int, products: int) -> int:
 
 
 def _migrate() -> int:
-    import asyncpg
-
     from services.catalog import migrate
-    from services.catalog.settings import LabFlag, MigrateSettings
-    from services.kit.settings import load, refuse_default_secrets
+    from services.catalog.settings import MigrateSettings
+    from services.kit.migrated import migrated
+    from services.kit.settings import LabFlag
 
-    settings, flag = load(MigrateSettings), load(LabFlag)
-    refuse_default_secrets(flag, settings)
-    try:
-        name = migrate.run(settings, demo_keys=flag.lab_profile)
-    except (ValueError, OSError, asyncpg.PostgresError) as error:
-        sys.stderr.write(f"The catalog database was not migrated: {error}\n")
-        return 1
-    sys.stdout.write(f"database {name} is up to date\n")
-    return 0
+    def run(settings: MigrateSettings, flag: LabFlag) -> str:
+        return f"database {migrate.run(settings, demo_keys=flag.lab_profile)} is up to date"
+
+    return migrated("catalog", MigrateSettings, run)
 
 
 if __name__ == "__main__":

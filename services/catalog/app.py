@@ -18,6 +18,7 @@ from services.catalog.store.products import ProductStore
 from services.catalog.store.tree import TreeStore
 from services.kit import postgres
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
 from services.kit.store import StoreUnavailable
@@ -29,26 +30,10 @@ SWEEP_SECONDS = 60.0
 SWEEP_BATCH = 1000
 
 
-class Running:
-    """What exists while the application runs. Before and after, asking for it is a bug."""
-
-    def __init__(self) -> None:
-        self.edge: Edge | None = None
-
-    def current(self) -> Edge:
-        """The routes' edge."""
-        assert self.edge is not None
-        return self.edge
-
-    async def database_answers(self) -> bool:
-        """Readiness."""
-        return self.edge is not None and await self.edge.context.products.answers()
-
-
 def create_app(process: ProcessSettings, settings: ApiSettings, *, clock: Clock | None = None) -> FastAPI:
     """The catalogue's API. It also forgets old keys and imports; any number of it may run."""
     failpoints.register(*failpoints.ALL)
-    running = Running()
+    edge = Current[Edge]()
     tasks = Tasks()
     time = clock or SystemClock()
 
@@ -58,20 +43,19 @@ def create_app(process: ProcessSettings, settings: ApiSettings, *, clock: Clock 
             settings.database_url.get_secret_value(), name="catalog-api", maximum=settings.database_pool
         ) as pool:
             context = Context(ProductStore(pool), TreeStore(pool), ImportStore(pool), settings, time)
-            running.edge = Edge(context, time.monotonic)
-            tasks.start("sweeper", sweep_forever(context))
-            yield
-            await tasks.stop()
-            running.edge = None
+            with edge.holding(Edge(context, time.monotonic)):
+                tasks.start("sweeper", sweep_forever(context))
+                yield
+                await tasks.stop()
 
     app = service_app(
         "catalog-api",
         process,
         lifespan=lifespan,
-        checks={"database": running.database_answers},
+        checks={"database": edge.ready(lambda it: it.context.products.answers())},
         description="The product catalogue. Its database's log is what search is built from.",
     )
-    app.include_router(routes(running.current))
+    app.include_router(routes(edge))
     return app
 
 

@@ -77,10 +77,3 @@ class ConnectorSettings(BaseSettings):
     cdc_start_seconds: float = Field(
         default=120, gt=0, le=3600, description="Connector and slot are there by then, or it exits 1"
     )
-
-
-class LabFlag(BaseSettings):
-    """Without the rest of ProcessSettings: one-shot commands serve no HTTP."""
-
-    lab_profile: bool = False
-    lab_prefix: str = Field(default="", pattern=r"^[a-z0-9_]{0,40}$")

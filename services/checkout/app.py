@@ -12,6 +12,7 @@ from services.checkout.api import Edge, routes
 from services.checkout.payments import Payments
 from services.checkout.settings import CheckoutSettings
 from services.kit import failpoint
+from services.kit.current import Current
 from services.kit.deadline import Deadlines
 from services.kit.http import service_app
 from services.kit.settings import ProcessSettings
@@ -21,14 +22,13 @@ from services.patterns.deadline import Budget
 def create_app(process: ProcessSettings, settings: CheckoutSettings) -> FastAPI:
     """The checkout API. It is ready whether or not payments is: what it cannot do it says at once."""
     failpoint.register(*failpoints.ALL)
-    running: list[Edge] = []
+    edge = Current[Edge]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with Payments(settings) as payments:
-            running.append(Edge(payments, settings))
-            yield
-            running.clear()
+            with edge.holding(Edge(payments, settings)):
+                yield
 
     app = service_app(
         "checkout-api",
@@ -39,5 +39,5 @@ def create_app(process: ProcessSettings, settings: CheckoutSettings) -> FastAPI:
         ),
         description="The till: an answer within its budget, whatever stands behind it.",
     )
-    app.include_router(routes(lambda: running[0]))
+    app.include_router(routes(edge))
     return app

@@ -37,21 +37,15 @@ def _serve(role: str) -> int:
 
 
 def _migrate() -> int:
-    import asyncpg
-
     from services.cron import migrate
-    from services.cron.settings import LabFlag, MigrateSettings
-    from services.kit.settings import load, refuse_default_secrets
+    from services.cron.settings import MigrateSettings
+    from services.kit.migrated import migrated
+    from services.kit.settings import LabFlag
 
-    settings, flag = load(MigrateSettings), load(LabFlag)
-    refuse_default_secrets(flag, settings)
-    try:
-        name = migrate.run(settings, demo_tenants=flag.lab_profile)
-    except (ValueError, OSError, asyncpg.PostgresError) as error:
-        sys.stderr.write(f"The cron database was not migrated: {error}\n")
-        return 1
-    sys.stdout.write(f"database {name} is up to date\n")
-    return 0
+    def run(settings: MigrateSettings, flag: LabFlag) -> str:
+        return f"database {migrate.run(settings, demo_tenants=flag.lab_profile)} is up to date"
+
+    return migrated("cron", MigrateSettings, run)
 
 
 if __name__ == "__main__":

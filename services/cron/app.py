@@ -18,6 +18,7 @@ from services.cron.store.jobs import JobStore
 from services.cron.targets import policy_of
 from services.kit import ids, postgres
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
 from services.kit.store import StoreUnavailable
@@ -28,27 +29,10 @@ SWEEP_SECONDS = 30.0
 SWEEP_BATCH = 1000
 
 
-class Running:
-    """What exists while the application runs. Before and after, asking for it is a bug."""
-
-    def __init__(self) -> None:
-        self.store: JobStore | None = None
-        self.edge: Edge | None = None
-
-    def current(self) -> Edge:
-        """The routes' edge."""
-        assert self.edge is not None
-        return self.edge
-
-    async def database_answers(self) -> bool:
-        """Readiness."""
-        return self.store is not None and await self.store.answers()
-
-
 def create_app(process: ProcessSettings, settings: CronSettings, *, clock: Clock | None = None) -> FastAPI:
     """The cron API. It also forgets old runs; any number of it may run."""
     failpoints.register(*failpoints.API)
-    running = Running()
+    edge = Current[Edge]()
     tasks = Tasks()
     time = clock or SystemClock()
 
@@ -57,22 +41,21 @@ def create_app(process: ProcessSettings, settings: CronSettings, *, clock: Clock
         async with await postgres.create_pool(
             settings.database_url.get_secret_value(), name="cron-api", maximum=settings.database_pool
         ) as pool:
-            running.store = store = JobStore(pool)
+            store = JobStore(pool)
             context = Context(store, policy_of(settings, lab_profile=process.lab_profile), settings)
-            running.edge = Edge(context, time.monotonic)
-            tasks.start("sweeper", sweep_forever(store, timedelta(days=settings.retention_days)))
-            yield
-            await tasks.stop()
-            running.store = running.edge = None
+            with edge.holding(Edge(context, time.monotonic)):
+                tasks.start("sweeper", sweep_forever(store, timedelta(days=settings.retention_days)))
+                yield
+                await tasks.stop()
 
     app = service_app(
         "cron-api",
         process,
         lifespan=lifespan,
-        checks={"database": running.database_answers},
+        checks={"database": edge.ready(lambda it: it.context.store.answers())},
         description="Jobs that run when they are due: each instant accounted, each effect fenced.",
     )
-    app.include_router(routes(running.current))
+    app.include_router(routes(edge))
     return app
 
 

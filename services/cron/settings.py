@@ -57,12 +57,6 @@ class MigrateSettings(BaseSettings):
     database_url: SecretStr = Field(description="Its user and password are what cron_app gets")
 
 
-class LabFlag(BaseSettings):
-    """Without the rest of ProcessSettings: the migration serves no HTTP."""
-
-    lab_profile: bool = False
-
-
 def refuse_exceptions(process: Profile, settings: CronSettings) -> None:
     """Stop the start with one sentence where targets inside our network are allowed outside the lab, or Redis has no URL."""
     if not process.lab_profile and (settings.allow_loopback or settings.trusted_hosts):

@@ -54,6 +54,13 @@ class Profile(Protocol):
     def lab_profile(self) -> bool: ...
 
 
+class LabFlag(BaseSettings):
+    """Without the rest of ProcessSettings: one-shot commands serve no HTTP."""
+
+    lab_profile: bool = False
+    lab_prefix: str = Field(default="", pattern=r"^[a-z0-9_]{0,40}$")
+
+
 def refuse_default_secrets(process: Profile, settings: BaseSettings) -> None:
     """Outside the lab profile a default secret stops the start; its value is not printed.
 

@@ -47,21 +47,15 @@ def _serve(role: str) -> int:
 
 
 def _migrate() -> int:
-    import asyncpg
-
-    from services.kit.settings import load, refuse_default_secrets
+    from services.kit.migrated import migrated
+    from services.kit.settings import LabFlag
     from services.payments import migrate
-    from services.payments.settings import LabFlag, MigrateSettings
+    from services.payments.settings import MigrateSettings
 
-    settings, flag = load(MigrateSettings), load(LabFlag)
-    refuse_default_secrets(flag, settings)
-    try:
-        name = migrate.run(settings, demo_merchants=flag.lab_profile)
-    except (ValueError, OSError, asyncpg.PostgresError) as error:
-        sys.stderr.write(f"The payments database was not migrated: {error}\n")
-        return 1
-    sys.stdout.write(f"database {name} is up to date\n")
-    return 0
+    def run(settings: MigrateSettings, flag: LabFlag) -> str:
+        return f"database {migrate.run(settings, demo_merchants=flag.lab_profile)} is up to date"
+
+    return migrated("payments", MigrateSettings, run)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from services.kit import postgres
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.deadline import Deadlines
 from services.kit.http import service_app
 from services.kit.settings import ProcessSettings
@@ -22,27 +23,10 @@ from services.payments.settings import PaymentsSettings
 from services.payments.store import PaymentStore
 
 
-class Running:
-    """What exists while the application runs. Before and after, asking for it is a bug."""
-
-    def __init__(self) -> None:
-        self.store: PaymentStore | None = None
-        self.edge: Edge | None = None
-
-    def current(self) -> Edge:
-        """The routes' edge."""
-        assert self.edge is not None
-        return self.edge
-
-    async def database_answers(self) -> bool:
-        """Readiness."""
-        return self.store is not None and await self.store.answers()
-
-
 def create_app(process: ProcessSettings, settings: PaymentsSettings, *, clock: Clock | None = None) -> FastAPI:
     """The payments API. It opens its pool and its session to the bank when it starts."""
     failpoints.register(*failpoints.API)
-    running = Running()
+    edge = Current[Edge]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,22 +36,21 @@ def create_app(process: ProcessSettings, settings: PaymentsSettings, *, clock: C
             ) as pool,
             bank_client(settings, retries=RETRIES) as bank,
         ):
-            running.store = store = PaymentStore(pool)
-            running.edge = Edge(Context(store, bank, clock or SystemClock(), random.SystemRandom(), settings))
-            yield
-            running.store = running.edge = None
+            context = Context(PaymentStore(pool), bank, clock or SystemClock(), random.SystemRandom(), settings)
+            with edge.holding(Edge(context)):
+                yield
 
     app = service_app(
         "payments-api",
         process,
         lifespan=lifespan,
-        checks={"database": running.database_answers},
+        checks={"database": edge.ready(lambda it: it.context.store.answers())},
         deadlines=Deadlines(
             Budget(settings.budget_seconds, settings.budget_maximum_seconds), metrics.ABANDONED, metrics.WASTED
         ),
         description="Payments that are charged once, whatever fails in between.",
     )
-    app.include_router(routes(running.current))
+    app.include_router(routes(edge))
     if settings.ops_key.get_secret_value():
-        app.include_router(ops.routes(lambda: running.current().context.bank, settings.ops_key))
+        app.include_router(ops.routes(lambda: edge().context.bank, settings.ops_key))
     return app

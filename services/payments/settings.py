@@ -86,9 +86,3 @@ class MigrateSettings(BaseSettings):
 
     admin_database_url: SecretStr = Field(description="A superuser's URL; names the database to create")
     database_url: SecretStr = Field(description="Its user and password are what payments_app gets")
-
-
-class LabFlag(BaseSettings):
-    """Without the rest of ProcessSettings: the migration serves no HTTP."""
-
-    lab_profile: bool = False

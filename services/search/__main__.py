@@ -61,31 +61,26 @@ def _serve(role: str) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from services.kit.settings import load
+    from services.kit.settings import LabFlag, load
     from services.search.evaluation import command
     from services.search.indices import READ
-    from services.search.settings import EngineSettings, LabFlag
+    from services.search.settings import EngineSettings
 
     return command.run(given, nodes=load(EngineSettings).engine_urls, alias=load(LabFlag).lab_prefix + READ)
 
 
 def _migrate() -> int:
-    import asyncpg
-
-    from services.kit.settings import load, refuse_default_secrets
+    from services.kit.migrated import migrated
+    from services.kit.settings import LabFlag
     from services.search import migrate
     from services.search.engine import EngineError
-    from services.search.settings import LabFlag, MigrateSettings
+    from services.search.settings import MigrateSettings
 
-    settings, flag = load(MigrateSettings), load(LabFlag)
-    refuse_default_secrets(flag, settings)
-    try:
+    def run(settings: MigrateSettings, flag: LabFlag) -> str:
         database, index = migrate.run(settings, flag.lab_prefix)
-    except (ValueError, OSError, asyncpg.PostgresError, EngineError) as error:
-        sys.stderr.write(f"Search was not migrated: {error}\n")
-        return 1
-    sys.stdout.write(f"database {database} is up to date, queries read {index}\n")
-    return 0
+        return f"database {database} is up to date, queries read {index}"
+
+    return migrated("search", MigrateSettings, run, EngineError)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.deadline import Deadlines
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
@@ -33,33 +34,6 @@ from services.search.settings import ApiSettings, RelevanceSettings
 from services.search.standing import Standing
 
 
-class Running:
-    """What exists while the application runs. Before and after, asking for it is a bug."""
-
-    def __init__(self) -> None:
-        self.edge: Edge | None = None
-        self.relevance: Relevance | None = None
-
-    def current(self) -> Edge:
-        """The routes' edge."""
-        assert self.edge is not None
-        return self.edge
-
-    def ranks(self) -> Relevance:
-        """What the routes of rules and clicks need."""
-        assert self.relevance is not None
-        return self.relevance
-
-    def admit(self, request: Request) -> None:
-        """Raises RateLimited."""
-        edge = self.current()
-        edge.limits.admit(client_of(request, edge.parts.settings.client_header))
-
-    async def index_known(self) -> bool:
-        """Readiness: which index to search is known. The engine may be silent later; then something older is answered."""
-        return self.edge is not None and self.edge.parts.standing.index is not None
-
-
 def create_app(
     process: ProcessSettings,
     settings: ApiSettings,
@@ -70,7 +44,7 @@ def create_app(
 ) -> tuple[FastAPI, Tasks]:
     """The search API. It opens its connections when it starts; its loops take part in the process's life."""
     more = relevance_settings or RelevanceSettings.model_construct()
-    running, tasks = Running(), Tasks()
+    edge, ranking, tasks = Current[Edge](), Current[Relevance](), Tasks()
     time = clock or SystemClock()
     alias = process.lab_prefix + READ
 
@@ -82,33 +56,41 @@ def create_app(
             attempt=settings.engine_try_seconds if len(settings.engine_urls) > 1 else None,
         )
         async with opened as asked, relevance(more, process.lab_prefix, alias, asked, time, tasks) as ranks:
-            running.relevance = ranks
             parts = _parts(asked, alias, settings, time, ranks)
-            running.edge = Edge(parts, ClientLimits(settings.client_rate, settings.client_burst, time.monotonic))
-            tasks.start("index", standing.keep_index(asked, alias, parts.standing, settings.alias_seconds))
-            tasks.start("popular", standing.keep_popular(parts.guard, parts.standing, settings.popular_seconds))
-            tasks.start("synonyms", standing.keep_synonyms(parts.synonyms, settings.alias_seconds, parts.memory.clear))
-            yield
-            if ranks.clicks is not None:
-                await ranks.clicks.drain(more.click_drain_seconds)
-            await tasks.stop()
-            await parts.flights.close()
-            await parts.suggesting.close()
-            running.edge = None
+            limits = ClientLimits(settings.client_rate, settings.client_burst, time.monotonic)
+            with ranking.holding(ranks), edge.holding(Edge(parts, limits)):
+                tasks.start("index", standing.keep_index(asked, alias, parts.standing, settings.alias_seconds))
+                tasks.start("popular", standing.keep_popular(parts.guard, parts.standing, settings.popular_seconds))
+                tasks.start(
+                    "synonyms", standing.keep_synonyms(parts.synonyms, settings.alias_seconds, parts.memory.clear)
+                )
+                yield
+                if ranks.clicks is not None:
+                    await ranks.clicks.drain(more.click_drain_seconds)
+                await tasks.stop()
+                await parts.flights.close()
+                await parts.suggesting.close()
+
+    async def index_known(it: Edge) -> bool:
+        # The engine may be silent later; then something older is answered.
+        return it.parts.standing.index is not None
+
+    def admit(request: Request) -> None:
+        edge().limits.admit(client_of(request, settings.client_header))
 
     app = service_app(
         "search-api",
         process,
         lifespan=lifespan,
-        checks={"index": running.index_known},
+        checks={"index": edge.ready(index_known)},
         description="Products by text, filters and facets; within the caller's time, with less than everything if need be.",
         deadlines=Deadlines(
             Budget(settings.deadline_seconds, settings.deadline_limit_seconds), metrics.ABANDONED, metrics.WASTED
         ),
     )
-    app.include_router(routes(running.current))
-    app.include_router(relevance_routes(running.ranks, running.admit, time.now))
-    app.include_router(page_routes(running.current))
+    app.include_router(routes(edge))
+    app.include_router(relevance_routes(ranking, admit, time.now))
+    app.include_router(page_routes(edge))
     return app, tasks
 
 

@@ -14,7 +14,7 @@ import asyncpg
 
 from services.kit import failpoint, postgres
 from services.kit.clock import SystemClock
-from services.kit.settings import load, refuse_default_secrets
+from services.kit.settings import LabFlag, load, refuse_default_secrets
 from services.kit.store import Pool, StoreUnavailable
 from services.search import audit, failpoints
 from services.search.audit import Auditor
@@ -24,7 +24,7 @@ from services.search.indices import IndexProblem, Indices, Shape
 from services.search.mappings import UnknownMapping
 from services.search.patience import OutOfPatience, Patience, PatientCatalog, PatientEngine
 from services.search.reindex import NotReady, Reindexer
-from services.search.settings import LabFlag, ReindexSettings
+from services.search.settings import ReindexSettings
 from services.search.store.catalog import Catalog, NotThePrimary
 from services.search.store.reindexes import AnotherAtWork, ReindexState, ReindexStore
 from services.search.writer import Writer

@@ -173,10 +173,3 @@ class MigrateSettings(EngineSettings, StoreSettings):
     admin_database_url: SecretStr = Field(description="A superuser's URL; names the database to create")
     index_shards: int = Field(default=0, ge=0, le=1024)
     index_replicas: int | None = Field(default=None, ge=0, le=20)
-
-
-class LabFlag(BaseSettings):
-    """Without the rest of ProcessSettings: one-shot commands serve no HTTP."""
-
-    lab_profile: bool = False
-    lab_prefix: str = Field(default="", pattern=r"^[a-z0-9_]{0,40}$")

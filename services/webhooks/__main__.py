@@ -48,21 +48,15 @@ def _serve(role: str) -> int:
 
 
 def _migrate() -> int:
-    import asyncpg
-
-    from services.kit.settings import load, refuse_default_secrets
+    from services.kit.migrated import migrated
+    from services.kit.settings import LabFlag
     from services.webhooks import migrate
-    from services.webhooks.settings import LabFlag, MigrateSettings
+    from services.webhooks.settings import MigrateSettings
 
-    settings, flag = load(MigrateSettings), load(LabFlag)
-    refuse_default_secrets(flag, settings)
-    try:
-        name = migrate.run(settings, demo=flag.lab_profile)
-    except (ValueError, OSError, asyncpg.PostgresError) as error:
-        sys.stderr.write(f"The webhooks database was not migrated: {error}\n")
-        return 1
-    sys.stdout.write(f"database {name} is up to date\n")
-    return 0
+    def run(settings: MigrateSettings, flag: LabFlag) -> str:
+        return f"database {migrate.run(settings, demo=flag.lab_profile)} is up to date"
+
+    return migrated("webhooks", MigrateSettings, run)
 
 
 if __name__ == "__main__":

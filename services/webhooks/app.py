@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from services.kit import postgres
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
 from services.webhooks import failpoints, intake
@@ -24,29 +25,13 @@ from services.webhooks.settings import WebhooksSettings
 from services.webhooks.store import EndpointStore, MessageStore, ReplayStore
 
 
-class Running:
-    """What exists while the application runs. Before and after, asking for it is a bug."""
-
-    def __init__(self) -> None:
-        self.edge: Edge | None = None
-
-    def current(self) -> Edge:
-        """The routes' edge."""
-        assert self.edge is not None
-        return self.edge
-
-    async def database_answers(self) -> bool:
-        """Readiness."""
-        return self.edge is not None and await self.edge.context.endpoints.answers()
-
-
 def create_app(
     process: ProcessSettings, settings: WebhooksSettings, *, clock: Clock | None = None
 ) -> tuple[FastAPI, Tasks]:
     """The webhooks API. It opens its pool when it starts; its loops take part in the process's life."""
     failpoints.register(*failpoints.API)
     allowed = policy(process, settings)
-    running, tasks = Running(), Tasks()
+    edge, tasks = Current[Edge](), Tasks()
     time = clock or SystemClock()
 
     @asynccontextmanager
@@ -57,33 +42,31 @@ def create_app(
             endpoints = EndpointStore(pool)
             messages = MessageStore(pool, first_delay_seconds=settings.retries.delays[0])
             publisher, backlog = Publisher(messages), Backlog(settings.max_backlog)
-            running.edge = Edge(
-                Context(
-                    endpoints,
-                    messages,
-                    ReplayStore(pool),
-                    publisher,
-                    Schemas(endpoints, time),
-                    backlog,
-                    Keyring(settings.secrets_key.get_secret_value()),
-                    allowed,
-                    time,
-                    settings,
-                )
+            context = Context(
+                endpoints,
+                messages,
+                ReplayStore(pool),
+                publisher,
+                Schemas(endpoints, time),
+                backlog,
+                Keyring(settings.secrets_key.get_secret_value()),
+                allowed,
+                time,
+                settings,
             )
-            tasks.start("publisher", publisher.run())
-            tasks.start("backlog", intake.keep_counting(messages, backlog, time))
-            yield
-            await tasks.stop()
-            running.edge = None
+            with edge.holding(Edge(context)):
+                tasks.start("publisher", publisher.run())
+                tasks.start("backlog", intake.keep_counting(messages, backlog, time))
+                yield
+                await tasks.stop()
 
     app = service_app(
         "webhooks-api",
         process,
         lifespan=lifespan,
-        checks={"database": running.database_answers},
+        checks={"database": edge.ready(lambda it: it.context.endpoints.answers())},
         description="Events to endpoints that customers run: at least once, signed, retried, visible.",
     )
-    app.include_router(routes(running.current))
-    app.include_router(page_routes(running.current, Sessions.of(settings.secrets_key.get_secret_value())))
+    app.include_router(routes(edge))
+    app.include_router(page_routes(edge, Sessions.of(settings.secrets_key.get_secret_value())))
     return app, tasks
