@@ -161,24 +161,22 @@ async def letters(stack: ServiceStack, topic: topics.Topic) -> list[str]:
 
 
 @dataclass
-class SourceReader:
-    topic: ClassVar[topics.Topic] = topics.PAYMENT_EVENTS
-    consumer: ClassVar[str] = "webhooks-source"
-    group: ClassVar[str] = "webhooks.source"
-    stack: WebhooksStack
+class PaymentEventsReader:
+    """What the readers of payments' events have in common."""
 
-    async def start(self) -> Process:
-        await self.stack.migrate()
-        return await self.stack.start("source")
+    topic: ClassVar[topics.Topic] = topics.PAYMENT_EVENTS
+    group: ClassVar[str]
+    dlq: ClassVar[topics.Topic]
+    bought: ClassVar[dict[str, str]] = {}
+    stack: ServiceStack
 
     @staticmethod
     def _head(event: str) -> Headers:
         head = kafka.EventHead(event, "payments.payment.captured", "/payments", "pay_1", datetime.now(UTC))
         return tuple(head.headers())
 
-    @staticmethod
-    def _body() -> dict[str, Any]:
-        body = PaymentEvent("pay_1", "mer_demo", "order-1", "tok_1", "captured", 1000, "EUR", 1000, 0, 1)
+    def _body(self) -> dict[str, Any]:
+        body = PaymentEvent("pay_1", "mer_demo", "order-1", "tok_1", "captured", 1000, "EUR", 1000, 0, 1, self.bought)
         found: dict[str, Any] = msgspec.to_builtins(body)
         return found
 
@@ -196,14 +194,26 @@ class SourceReader:
     async def good(self, number: int) -> Sent:
         return Sent(b"pay_1", msgspec.json.encode(self._body()), self._head(f"good-{number}"))
 
-    async def handled(self, number: int) -> bool:
-        return bool(await self.stack.sql("SELECT 1 FROM messages WHERE event_id = $1", f"good-{number}"))
-
     async def reasons(self) -> list[str]:
-        return await letters(self.stack, topics.WEBHOOKS_SOURCE_DLQ)
+        return await letters(self.stack, self.dlq)
 
     async def caught_up(self) -> bool:
         return await group_is_done(self.stack, self.group, self.topic)
+
+
+@dataclass
+class SourceReader(PaymentEventsReader):
+    consumer: ClassVar[str] = "webhooks-source"
+    group: ClassVar[str] = "webhooks.source"
+    dlq: ClassVar[topics.Topic] = topics.WEBHOOKS_SOURCE_DLQ
+    stack: WebhooksStack
+
+    async def start(self) -> Process:
+        await self.stack.migrate()
+        return await self.stack.start("source")
+
+    async def handled(self, number: int) -> bool:
+        return bool(await self.stack.sql("SELECT 1 FROM messages WHERE event_id = $1", f"good-{number}"))
 
 
 @dataclass
@@ -347,10 +357,11 @@ class ClicksReader:
 
 
 @dataclass
-class SalesReader:
-    topic: ClassVar[topics.Topic] = topics.PAYMENT_EVENTS
+class SalesReader(PaymentEventsReader):
     consumer: ClassVar[str] = "catalog-sales"
     group: ClassVar[str] = "catalog.sales"
+    dlq: ClassVar[topics.Topic] = topics.CATALOG_SALES_DLQ
+    bought: ClassVar[dict[str, str]] = {"sku": "LAMP", "quantity": "1"}
     stack: CatalogStack
 
     async def start(self) -> Process:
@@ -360,24 +371,8 @@ class SalesReader:
         await self.stack.create("LAMP", stock=1000)
         return await self.stack.start("sales")
 
-    @staticmethod
-    def _head(event: str) -> Headers:
-        head = kafka.EventHead(event, "payments.payment.captured", "/payments", "pay_1", datetime.now(UTC))
-        return tuple(head.headers())
-
-    @staticmethod
-    def _body() -> dict[str, Any]:
-        bought = {"sku": "LAMP", "quantity": "1"}
-        body = PaymentEvent("pay_1", "mer_demo", "order-1", "tok_1", "captured", 1000, "EUR", 1000, 0, 1, bought)
-        found: dict[str, Any] = msgspec.to_builtins(body)
-        return found
-
     def garbage(self) -> Iterable[Sent]:
-        whole = msgspec.json.encode(self._body())
-        yield from (Sent(b"pay_1", value, self._head(f"junk-{n}")) for n, value in enumerate(junk()))
-        yield from (Sent(None, whole, heads) for heads in HEADS)
-        yield Sent(b"none", None, self._head("none"))
-        yield largest(b"pay_1", self._head("largest"))
+        yield from super().garbage()
         for number, quantity in enumerate(("", "0", "-1", "1e3", "9" * 5000, "\u0664", "\x00")):
             order = {**self._body(), "metadata": {"sku": "LAMP", "quantity": quantity}}
             yield Sent(b"pay_1", msgspec.json.encode(order), self._head(f"quantity-{number}"))
@@ -385,21 +380,8 @@ class SalesReader:
             order = {**self._body(), "metadata": {"sku": sku}}
             yield Sent(b"pay_1", msgspec.json.encode(order), self._head(f"sku-{number}"))
 
-    def odd(self) -> Iterable[Sent]:
-        for number, value in enumerate(spoiled(self._body())):
-            yield Sent(f"pay_{number}".encode(), value, self._head(f"odd-{number}"))
-
-    async def good(self, number: int) -> Sent:
-        return Sent(b"pay_1", msgspec.json.encode(self._body()), self._head(f"good-{number}"))
-
     async def handled(self, number: int) -> bool:
         return bool(await self.stack.sql("SELECT 1 FROM sales WHERE event_id = $1", f"good-{number}"))
-
-    async def reasons(self) -> list[str]:
-        return await letters(self.stack, topics.CATALOG_SALES_DLQ)
-
-    async def caught_up(self) -> bool:
-        return await group_is_done(self.stack, self.group, self.topic)
 
 
 @dataclass
