@@ -25,6 +25,7 @@ from services.catalog.connector import Names, configuration
 from services.catalog.settings import ConnectorSettings
 from services.catalog.store.slots import Slot, Slots
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
 from services.kit.store import StoreUnavailable
@@ -308,22 +309,18 @@ def create_worker(
     process: ProcessSettings, settings: ConnectorSettings, *, clock: Clock | None = None
 ) -> tuple[FastAPI, Tasks]:
     """The process that registers and watches."""
-    tasks = Tasks()
-    watchers: list[Watcher] = []
+    tasks, current = Tasks(), Current[Watcher]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with opened(process.lab_prefix, settings, clock or SystemClock()) as watcher:
-            watchers.append(watcher)
-            tasks.start("watcher", watcher.run())
-            yield
-            await tasks.stop()
-            watchers.clear()
+            with current.holding(watcher):
+                tasks.start("watcher", watcher.run())
+                yield
+                await tasks.stop()
 
-    async def connector() -> bool:
-        return bool(watchers) and watchers[0].sight.verdict is Verdict.HEALTHY
-
-    return service_app("catalog-connector", process, lifespan=lifespan, checks={"connector": connector}), tasks
+    checks = {"connector": current.ready(lambda it: it.sight.verdict is Verdict.HEALTHY)}
+    return service_app("catalog-connector", process, lifespan=lifespan, checks=checks), tasks
 
 
 async def resnapshot(prefix: str, settings: ConnectorSettings) -> None:

@@ -27,6 +27,7 @@ from services.contracts.payments import QUANTITY, SKU, PaymentEvent
 from services.contracts.topics import CATALOG_SALES_DLQ, PAYMENT_EVENTS
 from services.kit import consumer, kafka, postgres
 from services.kit.consumer import Observer, Reading, Record, TopicConsumer
+from services.kit.current import Current
 from services.kit.http import Tasks, service_app
 from services.kit.kafka import dead_letter
 from services.kit.settings import ProcessSettings
@@ -140,8 +141,7 @@ async def sweep_forever(store: SaleStore, days: int) -> None:
 
 def create_worker(process: ProcessSettings, settings: SalesSettings) -> tuple[FastAPI, Tasks]:
     """The process catalog-sales; any number of it may run."""
-    tasks = Tasks()
-    open_parts: list[tuple[SaleStore, TopicConsumer]] = []
+    tasks, stored, feed = Tasks(), Current[SaleStore](), Current[TopicConsumer]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -159,19 +159,14 @@ def create_worker(process: ProcessSettings, settings: SalesSettings) -> tuple[Fa
             )
             effect = Sales(store, settings.sales_merchant, group).take
             selling = TopicConsumer(reading, effect, away=(StoreUnavailable,), observer=SalesObserver())
-            open_parts.append((store, selling))
-            tasks.start("sales", selling.run())
-            tasks.start("sweeper", sweep_forever(store, settings.sales_days))
-            yield
-            await tasks.stop()
-            open_parts.clear()
+            with stored.holding(store), feed.holding(selling):
+                tasks.start("sales", selling.run())
+                tasks.start("sweeper", sweep_forever(store, settings.sales_days))
+                yield
+                await tasks.stop()
 
-    async def database() -> bool:
-        return bool(open_parts) and await open_parts[0][0].answers()
-
-    async def broker() -> bool:
-        return bool(open_parts) and open_parts[0][1].broker_ok
-
-    return service_app(
-        "catalog-sales", process, lifespan=lifespan, checks={"database": database, "broker": broker}
-    ), tasks
+    checks = {
+        "database": stored.ready(lambda it: it.answers()),
+        "broker": feed.ready(lambda it: it.broker_ok),
+    }
+    return service_app("catalog-sales", process, lifespan=lifespan, checks=checks), tasks

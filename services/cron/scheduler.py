@@ -30,6 +30,7 @@ from services.cron.store.schedules import Claim, Due, Finish, Schedules, open_sc
 from services.cron.targets import Effect, Targets, open_targets
 from services.kit import ids, tracing
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
@@ -340,26 +341,22 @@ def create_worker(
 ) -> tuple[FastAPI, Tasks]:
     """A scheduler process."""
     failpoints.register(*failpoints.SCHEDULER)
-    tasks = Tasks()
-    schedulers: list[Scheduler] = []
+    tasks, current = Tasks(), Current[Scheduler]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with open_targets(settings, lab_profile=process.lab_profile, prefix=process.lab_prefix) as targets:
             leases = open_leases(process, settings)
             scheduler = Scheduler(settings, targets, leases, clock or SystemClock(), random.SystemRandom())
-            schedulers.append(scheduler)
-            tasks.start("scheduler", scheduler.run())
-            yield
-            scheduler.retire()
-            await _ended(scheduler, settings.handover_seconds + 3)
-            await tasks.stop()
-            schedulers.clear()
+            with current.holding(scheduler):
+                tasks.start("scheduler", scheduler.run())
+                yield
+                scheduler.retire()
+                await _ended(scheduler, settings.handover_seconds + 3)
+                await tasks.stop()
 
-    async def store() -> bool:
-        return bool(schedulers) and schedulers[0].store_ok
-
-    return service_app("cron-scheduler", process, lifespan=lifespan, checks={"lease_store": store}), tasks
+    checks = {"lease_store": current.ready(lambda it: it.store_ok)}
+    return service_app("cron-scheduler", process, lifespan=lifespan, checks=checks), tasks
 
 
 async def _ended(scheduler: Scheduler, within: float) -> None:

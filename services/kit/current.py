@@ -30,10 +30,13 @@ class Current(Generic[T]):
         finally:
             self._held = None
 
-    def ready(self, answers: Callable[[T], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+    def ready(self, answers: Callable[[T], bool | Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
         """A readiness check: not ready before the start, then what `answers` says."""
 
         async def check() -> bool:
-            return self._held is not None and await answers(self._held)
+            if self._held is None:
+                return False
+            found = answers(self._held)
+            return found if isinstance(found, bool) else await found
 
         return check

@@ -25,6 +25,7 @@ from services.contracts.topics import CRON_RECONCILIATIONS, PAYMENTS_RECONCILIAT
 from services.kit import postgres, tracing
 from services.kit.clock import Clock, SystemClock
 from services.kit.consumer import Observer, Reading, TopicConsumer
+from services.kit.current import Current
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, serve, service_app
 from services.kit.settings import ProcessSettings, load, refuse_default_secrets
@@ -165,25 +166,21 @@ def create_worker(
 ) -> tuple[FastAPI, Tasks]:
     """The reconciler process."""
     failpoints.register(*failpoints.RECONCILER)
-    tasks = Tasks()
-    pools: list[Pool] = []
+    tasks, current = Tasks(), Current[Pool]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         bank = bank_client(settings)
         async with await _pool(settings) as pool, bank:
-            pools.append(pool)
             rounds = Rounds(Reconciler(pool), bank, clock or SystemClock(), settings.reconciler_interval_seconds)
-            tasks.start("reconciler", rounds.run())
-            tasks.start("scheduled", rounds.scheduled(settings, process.lab_prefix).run())
-            yield
-            await tasks.stop()
-            pools.clear()
+            with current.holding(pool):
+                tasks.start("reconciler", rounds.run())
+                tasks.start("scheduled", rounds.scheduled(settings, process.lab_prefix).run())
+                yield
+                await tasks.stop()
 
-    async def database() -> bool:
-        return bool(pools) and await postgres.answers(pools[0])
-
-    return service_app("payments-reconciler", process, lifespan=lifespan, checks={"database": database}), tasks
+    checks = {"database": current.ready(postgres.answers)}
+    return service_app("payments-reconciler", process, lifespan=lifespan, checks=checks), tasks
 
 
 async def _pool(settings: PaymentsSettings) -> Pool:

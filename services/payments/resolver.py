@@ -19,11 +19,12 @@ from fastapi import FastAPI
 from services.kit import postgres, tracing
 from services.kit.client import Reason
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
 from services.payments import failpoints, handlers, metrics, ops
-from services.payments.bank import Bank, bank_client
+from services.payments.bank import bank_client
 from services.payments.domain import (
     IllegalState,
     Operation,
@@ -176,9 +177,7 @@ def create_worker(
 ) -> tuple[FastAPI, Tasks]:
     """The resolver process."""
     failpoints.register(*failpoints.RESOLVER)
-    tasks = Tasks()
-    stores: list[PaymentStore] = []
-    banks: list[Bank] = []
+    tasks, current = Tasks(), Current[Context]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -188,22 +187,17 @@ def create_worker(
             await postgres.create_pool(url, name="payments-resolver", maximum=settings.database_pool) as pool,
             bank,
         ):
-            store = PaymentStore(pool)
-            stores.append(store)
-            banks.append(bank)
-            resolver = Resolver(Context(store, bank, clock or SystemClock(), random.SystemRandom(), settings))
-            tasks.start("resolver", resolver.run())
-            tasks.start("sweeper", resolver.sweep_forever())
-            tasks.start("gauges", resolver.measure())
-            yield
-            await tasks.stop()
-            stores.clear()
-            banks.clear()
+            context = Context(PaymentStore(pool), bank, clock or SystemClock(), random.SystemRandom(), settings)
+            resolver = Resolver(context)
+            with current.holding(context):
+                tasks.start("resolver", resolver.run())
+                tasks.start("sweeper", resolver.sweep_forever())
+                tasks.start("gauges", resolver.measure())
+                yield
+                await tasks.stop()
 
-    async def database() -> bool:
-        return bool(stores) and await stores[0].answers()
-
-    app = service_app("payments-resolver", process, lifespan=lifespan, checks={"database": database})
+    checks = {"database": current.ready(lambda it: it.store.answers())}
+    app = service_app("payments-resolver", process, lifespan=lifespan, checks=checks)
     if settings.ops_key.get_secret_value():
-        app.include_router(ops.routes(lambda: banks[0], settings.ops_key))
+        app.include_router(ops.routes(lambda: current().bank, settings.ops_key))
     return app, tasks

@@ -15,14 +15,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import asyncpg
 from fastapi import FastAPI
 
 from services.kit import postgres
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
-from services.kit.store import StoreUnavailable
+from services.kit.store import Pool, StoreUnavailable
 from services.search import metrics
 from services.search.documents import CANARY
 from services.search.engine import Engine, EngineError, Found, NotThere
@@ -130,14 +130,13 @@ def create_worker(
 ) -> tuple[FastAPI, Tasks]:
     """The canary process."""
     tasks, time = Tasks(), clock or SystemClock()
-    pools: list[asyncpg.Pool[asyncpg.Record]] = []
+    current = Current[Pool]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine = Engine(settings.engine_urls, timeout=settings.engine_timeout_seconds, connections=2)
         url = settings.canary_database_url.get_secret_value()
         async with engine, await postgres.create_pool(url, name="search-canary", minimum=1, maximum=2) as pool:
-            pools.append(pool)
             canary = Canary(
                 CanaryStore(pool),
                 engine,
@@ -146,13 +145,11 @@ def create_worker(
                 settings.canary_poll_seconds,
                 time,
             )
-            tasks.start("change", canary.change())
-            tasks.start("look", canary.look())
-            yield
-            await tasks.stop()
-            pools.clear()
+            with current.holding(pool):
+                tasks.start("change", canary.change())
+                tasks.start("look", canary.look())
+                yield
+                await tasks.stop()
 
-    async def database() -> bool:
-        return bool(pools) and await postgres.answers(pools[0])
-
-    return service_app("search-canary", process, lifespan=lifespan, checks={"database": database}), tasks
+    checks = {"database": current.ready(postgres.answers)}
+    return service_app("search-canary", process, lifespan=lifespan, checks=checks), tasks

@@ -29,6 +29,7 @@ from services.contracts.topics import Topic
 from services.kit import failpoint as failpoint_kit
 from services.kit import postgres
 from services.kit.consumer import Effect, Observer, Reading, Record, TopicConsumer
+from services.kit.current import Current
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
 from services.kit.kafka import dead_letter
@@ -252,9 +253,7 @@ def backoff_of(settings: IndexSettings) -> Backoff:
 def create_worker(process: ProcessSettings, settings: IndexerSettings) -> tuple[FastAPI, Tasks]:
     """The indexer process."""
     failpoint_kit.register(*failpoints.INDEXER)
-    tasks = Tasks()
-    feeds: dict[str, TopicConsumer] = {}
-    open_indices: list[Indices] = []
+    tasks, reading, writing = Tasks(), Current[dict[str, TopicConsumer]](), Current[Indices]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -264,23 +263,17 @@ def create_worker(process: ProcessSettings, settings: IndexerSettings) -> tuple[
             await catalog.check()
             indices = Indices(engine, process.lab_prefix)
             indexer = Indexer(catalog, indices, writer_of(engine, settings), settings.portion)
-            open_indices.append(indices)
-            feeds.update(_feeds(process.lab_prefix, settings, indexer))
-            for name, feed in feeds.items():
-                tasks.start(name, feed.run())
-            yield
-            await asyncio.gather(*(feed.drain(process.drain_seconds) for feed in feeds.values()))
-            await tasks.stop()
-            feeds.clear()
-            open_indices.clear()
+            with writing.holding(indices), reading.holding(_feeds(process.lab_prefix, settings, indexer)) as feeds:
+                for name, feed in feeds.items():
+                    tasks.start(name, feed.run())
+                yield
+                await asyncio.gather(*(feed.drain(process.drain_seconds) for feed in feeds.values()))
+                await tasks.stop()
 
-    async def broker() -> bool:
-        return bool(feeds) and all(feed.broker_ok for feed in feeds.values())
-
-    async def index_answers() -> bool:
-        return bool(open_indices) and await open_indices[0].writable()
-
-    checks = {"broker": broker, "index": index_answers}
+    checks = {
+        "broker": reading.ready(lambda feeds: all(feed.broker_ok for feed in feeds.values())),
+        "index": writing.ready(lambda indices: indices.writable()),
+    }
     return service_app("search-indexer", process, lifespan=lifespan, checks=checks), tasks
 
 

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from services.kit import ids, postgres, ssrf, tracing
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
@@ -331,8 +332,7 @@ def create_worker(
     """The dispatcher process."""
     failpoints.register(*failpoints.DISPATCHER)
     allowed = policy(process, settings)
-    tasks = Tasks()
-    stores: list[DeliveryStore] = []
+    tasks, current = Tasks(), Current[DeliveryStore]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -344,15 +344,12 @@ def create_worker(
             Sender(allowed, keyring, timeout=settings.timeout_seconds) as sender,
         ):
             store = DeliveryStore(pool)
-            stores.append(store)
             dispatcher = Dispatcher(store, sender, settings, clock=clock or SystemClock(), chance=random.SystemRandom())
-            dispatcher.start(tasks)
-            yield
-            await dispatcher.drain(process.drain_seconds)
-            await tasks.stop()
-            stores.clear()
+            with current.holding(store):
+                dispatcher.start(tasks)
+                yield
+                await dispatcher.drain(process.drain_seconds)
+                await tasks.stop()
 
-    async def database() -> bool:
-        return bool(stores) and await stores[0].answers()
-
-    return service_app("webhooks-dispatcher", process, lifespan=lifespan, checks={"database": database}), tasks
+    checks = {"database": current.ready(lambda it: it.answers())}
+    return service_app("webhooks-dispatcher", process, lifespan=lifespan, checks=checks), tasks

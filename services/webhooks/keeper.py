@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from services.contracts.topics import WEBHOOKS_OPERATIONAL
 from services.kit import ids, kafka, postgres
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
 from services.kit.settings import ProcessSettings
@@ -177,7 +178,7 @@ def create_worker(
     """The keeper process. Ready without a broker: replays and sweeps need none."""
     failpoints.register(*failpoints.KEEPER)
     tasks, time = Tasks(), clock or SystemClock()
-    pools: list[OutboxStore] = []
+    current = Current[OutboxStore]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -185,24 +186,22 @@ def create_worker(
             settings.database_url.get_secret_value(), name="webhooks-keeper", maximum=settings.database_pool
         ) as pool:
             replays, outbox = ReplayStore(pool), OutboxStore(pool)
-            pools.append(outbox)
             relay = Relay(outbox, settings.kafka_bootstrap, process.lab_prefix + WEBHOOKS_OPERATIONAL.name)
             sweeper = Sweeper(MessageStore(pool), replays, time, settings.retention_days)
-            tasks.start("replays", _repeat(Replayer(replays, time).round, REPLAY_SECONDS))
-            tasks.start("relay", _repeat(relay.round, RELAY_SECONDS))
-            tasks.start("sweeper", _repeat(sweeper.round, settings.sweep_seconds))
-            yield
-            await tasks.stop()
-            await relay.close()
-            pools.clear()
+            with current.holding(outbox):
+                tasks.start("replays", _repeat(Replayer(replays, time).round, REPLAY_SECONDS))
+                tasks.start("relay", _repeat(relay.round, RELAY_SECONDS))
+                tasks.start("sweeper", _repeat(sweeper.round, settings.sweep_seconds))
+                yield
+                await tasks.stop()
+                await relay.close()
 
-    async def database() -> bool:
-        if not pools:
-            return False
+    async def database(outbox: OutboxStore) -> bool:
         try:
-            await pools[0].waiting()
+            await outbox.waiting()
         except StoreUnavailable:
             return False
         return True
 
-    return service_app("webhooks-keeper", process, lifespan=lifespan, checks={"database": database}), tasks
+    checks = {"database": current.ready(database)}
+    return service_app("webhooks-keeper", process, lifespan=lifespan, checks=checks), tasks

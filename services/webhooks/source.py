@@ -18,6 +18,7 @@ from services.contracts.topics import PAYMENT_EVENTS, WEBHOOKS_SOURCE_DLQ
 from services.kit import kafka, postgres, tracing
 from services.kit.clock import Clock, SystemClock
 from services.kit.consumer import Observer, Reading, Record, TopicConsumer, processing
+from services.kit.current import Current
 from services.kit.errors import Problem
 from services.kit.failpoint import failpoint
 from services.kit.http import Tasks, service_app
@@ -171,7 +172,7 @@ def create_worker(
     """The source process."""
     failpoints.register(*failpoints.SOURCE)
     tasks, time = Tasks(), clock or SystemClock()
-    open_parts: list[tuple[EndpointStore, TopicConsumer]] = []
+    stored, feed = Current[EndpointStore](), Current[TopicConsumer]()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -192,19 +193,14 @@ def create_worker(
             )
             effect = Source(reading.group, endpoints, messages, Schemas(endpoints, time), backlog).take
             source = TopicConsumer(reading, effect, away=(StoreUnavailable,), observer=SourceObserver())
-            open_parts.append((endpoints, source))
-            tasks.start("source", source.run())
-            tasks.start("backlog", intake.keep_counting(messages, backlog, time))
-            yield
-            await tasks.stop()
-            open_parts.clear()
+            with stored.holding(endpoints), feed.holding(source):
+                tasks.start("source", source.run())
+                tasks.start("backlog", intake.keep_counting(messages, backlog, time))
+                yield
+                await tasks.stop()
 
-    async def database() -> bool:
-        return bool(open_parts) and await open_parts[0][0].answers()
-
-    async def broker() -> bool:
-        return bool(open_parts) and open_parts[0][1].broker_ok
-
-    return service_app(
-        "webhooks-source", process, lifespan=lifespan, checks={"database": database, "broker": broker}
-    ), tasks
+    checks = {
+        "database": stored.ready(lambda it: it.answers()),
+        "broker": feed.ready(lambda it: it.broker_ok),
+    }
+    return service_app("webhooks-source", process, lifespan=lifespan, checks=checks), tasks

@@ -29,3 +29,11 @@ def test_asking_while_nothing_runs_is_a_bug() -> None:
         raise ZeroDivisionError
     with pytest.raises(RuntimeError, match="does not run"):
         current()
+
+
+async def test_what_is_known_at_once_is_asked_without_waiting() -> None:
+    current = Current[str]()
+    ready = current.ready(lambda it: it == "there")
+    assert not await ready()
+    with current.holding("there"):
+        assert await ready()
