@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labs.template.notes import INSERT, Pool, run
+from labs.template.notes import INSERT, run
 from services.kit.errors import Unavailable
-from services.kit.postgres import DATABASE_ERRORS, borrowed
+from services.kit.postgres import DATABASE_ERRORS, Pool, borrowed
 
 QUEUE_SECONDS = 0.5
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from labs.template.notes import INSERT, Pool, run
-from services.kit.postgres import DATABASE_ERRORS
+from labs.template.notes import INSERT, run
+from services.kit.postgres import DATABASE_ERRORS, Pool
 
 PATIENCE_SECONDS = 0.5
 

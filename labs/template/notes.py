@@ -6,9 +6,8 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Protocol, TypeAlias
+from typing import Annotated, Protocol
 
-import asyncpg
 import msgspec
 from fastapi import FastAPI, Request
 from prometheus_client import Counter
@@ -17,7 +16,7 @@ from starlette.responses import Response
 from services.kit.deadline import Deadlines
 from services.kit.errors import Problem
 from services.kit.http import json_response, read_json, serve, service_app
-from services.kit.postgres import create_database, create_pool
+from services.kit.postgres import Pool, create_database, create_pool
 from services.kit.settings import ProcessSettings, load
 from services.patterns.deadline import Budget
 
@@ -33,8 +32,6 @@ ABANDONED = Counter(
     "notes_requests_abandoned_total", "Requests whose deadline was over or whose caller left", ["reason"]
 )
 WASTED = Counter("notes_wasted_work_seconds_total", "Time of those requests", ["reason"])
-
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 class Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,8 +10,9 @@ that it is kept. While the store stands still nobody has to be served; before an
 
 from __future__ import annotations
 
-from labs.template.notes import Pool, run
+from labs.template.notes import run
 from services.kit.errors import Problem
+from services.kit.postgres import Pool
 
 
 class Yours:

@@ -15,6 +15,9 @@ from services.kit import deadline
 
 log = logging.getLogger(__name__)
 
+# Quoted: asyncpg's classes are generic in its stubs only.
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
 DATABASE_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """All that a call raises when the database is away or refuses.
 
@@ -44,7 +47,7 @@ async def create_pool(
     maximum: int = 10,
     statement_timeout_ms: int = 5_000,
     wait_seconds: float = 30.0,
-) -> asyncpg.Pool[asyncpg.Record]:
+) -> Pool:
     """A pool of `minimum` to `maximum` connections, waiting up to `wait_seconds` for the server to come up.
 
     `statement_timeout_ms` bounds each statement on the server's side, `name` is seen in pg_stat_activity.
@@ -101,12 +104,11 @@ async def create_database(url: str, schema: str, *, lock: int) -> None:
         await connection.close()
 
 
-# Quoted: asyncpg's classes are generic in its stubs only.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 @asynccontextmanager
-async def borrowed(pool: asyncpg.Pool[asyncpg.Record], *, wait_seconds: float) -> AsyncIterator[Connection]:
+async def borrowed(pool: Pool, *, wait_seconds: float) -> AsyncIterator[Connection]:
     """A connection of the pool, for the current deadline at most: then a wait for it ends, and so does a statement.
 
     A statement is cancelled on the server too, since asyncpg sends a cancel request for an await that is given up; so no
@@ -136,7 +138,7 @@ def _dropped_after(held: Connection, seconds: float) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_later(seconds, connection.terminate)
 
 
-async def answers(pool: asyncpg.Pool[asyncpg.Record]) -> bool:
+async def answers(pool: Pool) -> bool:
     """A readiness check: one round trip within a second."""
     try:
         await asyncio.wait_for(pool.fetchval("SELECT 1"), 1.0)

@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 import asyncpg
 
+from services.kit.postgres import Pool as Pool  # stores need no more of that module
+
 # Quoted: asyncpg's classes are generic in its stubs only.
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 ACQUIRE_SECONDS = 2.0

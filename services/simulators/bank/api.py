@@ -16,6 +16,7 @@ from starlette.types import Scope
 from services.kit.clock import Clock
 from services.kit.errors import Problem
 from services.kit.http import read_json
+from services.kit.postgres import Pool
 from services.simulators.bank import metrics, settlement, store
 from services.simulators.bank.bank import Bank, NoSuch, Result
 from services.simulators.bank.behaviours import DuplicateWebhooks, SettlementMistakes, StatusLags, Switchboard
@@ -26,7 +27,6 @@ from services.simulators.bank.schemas import (
     ChargeRequest,
     VoidRequest,
 )
-from services.simulators.bank.store import Pool
 from services.simulators.bank.webhooks import Webhooks
 from services.simulators.bank.workers import WorkerPool
 from services.simulators.bank.writer import ChargeWriter

@@ -9,16 +9,17 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.errors import Problem
 from services.kit.http import Tasks, service_app
-from services.kit.postgres import answers, create_pool
+from services.kit.postgres import Pool, answers, create_pool
 from services.kit.settings import ProcessSettings
 from services.kit.switches import routes
 from services.simulators.bank import api
 from services.simulators.bank.bank import Bank
 from services.simulators.bank.behaviours import Switchboard
 from services.simulators.bank.settings import BankSettings
-from services.simulators.bank.store import Pool, prepare_database
+from services.simulators.bank.store import prepare_database
 from services.simulators.bank.webhooks import Webhooks
 from services.simulators.bank.workers import WorkerPool
 from services.simulators.bank.writer import ChargeWriter
@@ -31,29 +32,26 @@ def create_app(process: ProcessSettings, settings: BankSettings, tasks: Tasks, c
     """The bank as an application; its database is prepared when it starts."""
     switches = _switchboard(process, settings)
     workers = WorkerPool(switches)
-    pools: list[Pool] = []
+    current = Current[Pool]()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await prepare_database(settings.database_url)
         pool = await create_pool(settings.database_url, name=NAME, minimum=2, maximum=MOST_CONNECTIONS)
-        pools.append(pool)
         app.state.context = _context(settings, pool, switches, workers, clock or SystemClock(), tasks)
         try:
-            yield
+            with current.holding(pool):
+                yield
         finally:
             await workers.stop()
             await tasks.stop()
             await pool.close()
 
-    async def database() -> bool:
-        return bool(pools) and await answers(pools[0])
-
     app = service_app(
         NAME,
         process,
         lifespan=lifespan,
-        checks={"database": database},
+        checks={"database": current.ready(answers)},
         description="A bank that misbehaves on demand and keeps its own record",
     )
     app.add_exception_handler(Problem, _bank_problem)

@@ -9,10 +9,11 @@ import msgspec
 from services.kit import ids
 from services.kit.clock import Clock
 from services.kit.errors import Problem
+from services.kit.postgres import Pool
 from services.simulators.bank import metrics, store
 from services.simulators.bank.domain import Charge, ChargeStatus, Decision, Kind, decide
 from services.simulators.bank.schemas import CancelledAnswer, ChargeAnswer, ChargeRequest, OperationAnswer
-from services.simulators.bank.store import NewCharge, NewOperation, OperationBook, Pool, Seen
+from services.simulators.bank.store import NewCharge, NewOperation, OperationBook, Seen
 from services.simulators.bank.writer import ChargeWriter
 
 

@@ -6,14 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
-from typing import TypeAlias
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from services.kit.postgres import Pool, create_database
 from services.simulators.bank.domain import Charge, ChargeStatus, Decision, Kind
-
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 PORTION = 500
 """Rows of the settlement file read at a time."""
@@ -110,29 +107,8 @@ SELECT id FROM accepted
 
 async def prepare_database(url: str) -> None:
     """Create the database and its tables where they are absent; two at once are safe. Raises asyncpg errors."""
-    await _create_database(url)
     schema = resources.files(__package__).joinpath("schema.sql").read_text()
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
-            await connection.execute("SET LOCAL client_min_messages = warning")
-            await connection.execute(schema)
-    finally:
-        await connection.close()
-
-
-async def _create_database(url: str) -> None:
-    parts = urlsplit(url)
-    name = parts.path.lstrip("/")
-    connection = await asyncpg.connect(urlunsplit(parts._replace(path="/postgres")))
-    try:
-        await connection.execute("SELECT pg_advisory_lock($1)", SCHEMA_LOCK)
-        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
-            quoted = name.replace('"', '""')
-            await connection.execute(f'CREATE DATABASE "{quoted}"')
-    finally:
-        await connection.close()
+    await create_database(url, schema, lock=SCHEMA_LOCK)
 
 
 async def write_charges(pool: Pool, charges: Sequence[NewCharge], lines: Sequence[RequestLine]) -> set[str]:

@@ -9,8 +9,9 @@ import asyncio
 from collections import deque
 
 from services.kit import postgres
+from services.kit.postgres import Pool
 from services.simulators.bank import metrics
-from services.simulators.bank.store import NewCharge, Pool, RequestLine, write_charges
+from services.simulators.bank.store import NewCharge, RequestLine, write_charges
 
 LARGEST_BATCH = 256
 LONGEST_QUEUE = 4_096

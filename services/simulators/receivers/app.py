@@ -11,13 +11,14 @@ from importlib import resources
 from fastapi import FastAPI
 
 from services.kit.clock import Clock, SystemClock
+from services.kit.current import Current
 from services.kit.http import Tasks, service_app
-from services.kit.postgres import answers, create_database, create_pool
+from services.kit.postgres import Pool, answers, create_database, create_pool
 from services.kit.settings import ProcessSettings
 from services.kit.switches import routes
 from services.simulators.receivers.behaviours import Switchboard
 from services.simulators.receivers.hooks import HookProtocol, World
-from services.simulators.receivers.recorder import Forgetful, Pool, Recorder, Records
+from services.simulators.receivers.recorder import Forgetful, Recorder, Records
 from services.simulators.receivers.settings import ReceiversSettings
 from services.simulators.receivers.signature import Verifier
 
@@ -33,14 +34,13 @@ def create_app(
 ) -> FastAPI:
     """Health, metrics and switches on HTTP_PORT; the lifespan opens the receivers' own port."""
     switches = Switchboard()
-    pools: list[Pool] = []
+    current = Current[Pool]()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         schema = resources.files(__package__).joinpath("schema.sql").read_text()
         await create_database(settings.database_url, schema, lock=SCHEMA_LOCK)
         pool = await create_pool(settings.database_url, name=NAME, minimum=2, maximum=MOST_CONNECTIONS)
-        pools.append(pool)
         recorder: Records = Forgetful()
         if settings.record:
             recorder = writer = Recorder(pool)
@@ -52,7 +52,8 @@ def create_app(
         )
         app.state.hooks_port = server.sockets[0].getsockname()[1]
         try:
-            yield
+            with current.holding(pool):
+                yield
         finally:
             server.close()
             await tasks.stop()
@@ -60,14 +61,11 @@ def create_app(
                 connection.close()
             await pool.close()
 
-    async def database() -> bool:
-        return bool(pools) and await answers(pools[0])
-
     app = service_app(
         NAME,
         process,
         lifespan=lifespan,
-        checks={"database": database},
+        checks={"database": current.ready(answers)},
         description="A thousand webhook receivers that misbehave on demand and keep their own record",
     )
     if process.lab_profile:

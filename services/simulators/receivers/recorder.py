@@ -11,12 +11,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias
 
-import asyncpg
-
 from services.kit import postgres
+from services.kit.postgres import Pool
 from services.simulators.receivers import metrics
-
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 10_000

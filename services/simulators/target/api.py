@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from services.kit.errors import Problem, Unavailable
 from services.kit.http import json_response
-from services.kit.postgres import DATABASE_ERRORS
+from services.kit.postgres import DATABASE_ERRORS, Pool
 from services.simulators.target import metrics, store
 from services.simulators.target.behaviours import Switchboard
 from services.simulators.target.domain import Call, Checks, Reason, Target
@@ -46,7 +46,7 @@ class StaleEpoch(Problem):
 class Context:
     """What the route needs."""
 
-    pool: store.Pool
+    pool: Pool
     switches: Switchboard
     remembers_seconds: float
 

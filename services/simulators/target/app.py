@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from services.kit.current import Current
 from services.kit.http import service_app
-from services.kit.postgres import answers, create_pool
+from services.kit.postgres import Pool, answers, create_pool
 from services.kit.settings import ProcessSettings
 from services.kit.switches import routes
 from services.simulators.target import api, store
@@ -22,27 +23,24 @@ MOST_CONNECTIONS = 16
 def create_app(process: ProcessSettings, settings: TargetSettings) -> FastAPI:
     """The target as an application; its database is prepared when it starts."""
     switches = Switchboard()
-    pools: list[store.Pool] = []
+    current = Current[Pool]()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await store.prepare_database(settings.database_url)
         pool = await create_pool(settings.database_url, name=NAME, minimum=2, maximum=MOST_CONNECTIONS)
-        pools.append(pool)
         app.state.context = api.Context(pool, switches, settings.remembers_seconds)
         try:
-            yield
+            with current.holding(pool):
+                yield
         finally:
             await pool.close()
-
-    async def database() -> bool:
-        return bool(pools) and await answers(pools[0])
 
     app = service_app(
         NAME,
         process,
         lifespan=lifespan,
-        checks={"database": database},
+        checks={"database": current.ready(answers)},
         description="What scheduled jobs call: applies a run once, refuses an old leader, keeps its own record",
     )
     app.include_router(api.router)

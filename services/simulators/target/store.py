@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import TypeAlias
 
 import asyncpg
 
-from services.kit.postgres import create_database
+from services.kit.postgres import Pool, create_database
 from services.simulators.target.domain import Call, Checks, Reason, decide
-
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 SCHEMA_LOCK = 0x74617267
 """Advisory lock of those who create the schema; any number that nobody else uses."""
