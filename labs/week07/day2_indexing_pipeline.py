@@ -50,8 +50,8 @@ OF_THE_CATALOGUE = ("--products", "1000")
 OF_A_FEED = ("--feed-share", "0.85")
 RATE = 525
 """500 changes a second, nine in ten of them from a supplier's feed, and 24 queries."""
-CALM_RATE = 60
-"""12 changes and 48 queries a second while the schema changes: with 500 changes, two cores that generator and servers share lost
+CALM_RATE = 80
+"""12 changes and 68 queries a second while the schema changes: with 500 changes, two cores that generator and servers share lost
 nothing either, but freshness p99 was between 4.6 and 9.4 s.
 """
 SOON = found_soon(FRESH_SECONDS)
@@ -191,7 +191,7 @@ LAB = Lab(
                 "loadtests/catalog.py",
                 rate=CALM_RATE,
                 max_in_flight=1000,
-                options=(*OF_THE_CATALOGUE, "--query-share", "0.8"),
+                options=(*OF_THE_CATALOGUE, "--query-share", "0.85"),
             ),
             faults=(at(1, one_shot("reindex", called="reindex"), lasting=2),),
             invariants=(no_query_fails, index_equals_database, SOON),

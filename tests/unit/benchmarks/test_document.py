@@ -83,7 +83,7 @@ def test_the_readme_says_what_the_courses_load_takes_by_the_largest_catalogue() 
     text = headlines([record(), search_record(50_000), search_record(1_000_000)])
     assert "- 1,000 payments/s need 3.0 cores" in text
     assert text.count("10,000,000 documents at 1,000 queries/s") == 1
-    assert "= 5.0 cores of engine" in text
+    assert "= 1.2 cores of engine" in text
 
 
 def test_nothing_measured_is_said_on_both_pages() -> None:

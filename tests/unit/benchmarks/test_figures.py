@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.figures.cron import CronFigures
 from benchmarks.figures.payments import ReconciliationFigures
 from benchmarks.figures.profiles import ProfileFigures, ProfilesFigures
+from benchmarks.figures.search import POPULAR_QUERIES, REMEMBERED_SECONDS, expected_misses
 from benchmarks.figures.webhooks import WebhooksFigures
 from benchmarks.rows import Figures, Row, Standing
+from loadtests.search_client import read_queries
+from services.search.settings import ApiSettings
 from tests.unit.benchmarks.results import paid, searched
 
 
@@ -77,28 +82,43 @@ def test_what_a_query_costs_through_the_service_stands_beside_what_it_costs_the_
 
 
 def test_the_cores_of_the_whole_course_are_from_the_slope_and_printed() -> None:
-    assert searched(1_000_000).cores_for_the_course() == pytest.approx(0.002 * 10 * 1000 * 0.25)
-    assert "0.0200 s × 1,000/s × 0.250 = 5.0 cores" in searched(1_000_000).sums()[0]
+    assert searched(1_000_000).cores_for_the_course() == pytest.approx(0.02 * 1000 * expected_misses(1000), abs=0.05)
+    assert f"0.0200 s × 1,000/s × {expected_misses(1000):.3f} = 1.2 cores" in searched(1_000_000).sums()[0]
+
+
+def test_what_a_cache_lacks_follows_from_how_often_each_is_asked_and_how_long_it_is_remembered() -> None:
+    queries = len(read_queries(Path(__file__).parents[3] / "loadtests" / "queries.txt"))
+    assert (queries, ApiSettings.model_fields["cache_seconds"].default) == (POPULAR_QUERIES, REMEMBERED_SECONDS)
+    assert 0.05 < expected_misses(1000) < 0.07
+    assert expected_misses(1e-6) == pytest.approx(1, abs=0.01)
+    assert expected_misses(1e9) == pytest.approx(POPULAR_QUERIES / REMEMBERED_SECONDS / 1e9, rel=0.01)
+
+
+def test_answers_without_their_parts_do_not_count_as_answered() -> None:
+    row = row_of(searched(1_000_000, popular_left_out=0.05), "popular mix at")
+    assert row.standing is Standing.MET
+    row = row_of(searched(1_000_000, popular_left_out=1.4), "popular mix at")
+    assert (row.standing, row.cannot_tell) == (Standing.UNKNOWN, "answered with less than everything, see below")
 
 
 def test_what_the_engine_used_for_the_popular_mix_is_the_slope_if_all_was_answered_in_full() -> None:
-    kept_up = searched(1_000_000, popular_engine_cores=0.8, popular_degraded_share=0.005)
+    kept_up = searched(1_000_000, popular_engine_cores=0.8, popular_left_out=0.005)
     assert kept_up.cores_for_the_course() == 8.0
     assert "0.80 cores of engine busy at 1,000/s of 1,000,000 documents" in kept_up.sums()[0]
     assert "8.0 cores of 10,000,000" in kept_up.sums()[0]
 
 
 @pytest.mark.parametrize(
-    "saturated", [{"popular_ok_per_second": 900.0}, {"popular_degraded_share": 0.3}, {"popular_offered": 0.0}]
+    "saturated", [{"popular_ok_per_second": 900.0}, {"popular_left_out": 0.3}, {"popular_offered": 0.0}]
 )
 def test_what_a_saturated_engine_used_is_not_what_it_would_have_taken(saturated: dict[str, object]) -> None:
-    figures = searched(10_000_000, **{"popular_engine_cores": 1.4, "popular_degraded_share": 0.0} | saturated)
-    assert figures.cores_for_the_course() == pytest.approx(0.002 * 1000 * 0.25)
+    figures = searched(10_000_000, **{"popular_engine_cores": 1.4, "popular_left_out": 0.0} | saturated)
+    assert figures.cores_for_the_course() == pytest.approx(0.002 * 1000 * expected_misses(1000), abs=0.05)
 
 
 def test_second_searches_count_into_what_an_answer_costs() -> None:
     figures = searched(10_000_000, service_cpu_ms_per_query={"search-engine": 4.0, "search-api": 1.0})
-    assert figures.cores_for_the_course() == pytest.approx(0.004 * 1000 * 0.25)
+    assert figures.cores_for_the_course() == pytest.approx(0.004 * 1000 * expected_misses(1000), abs=0.05)
 
 
 def test_a_small_catalogue_has_no_slope_and_says_which_has() -> None:
