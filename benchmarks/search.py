@@ -24,7 +24,15 @@ import uvloop
 
 from benchmarks import client
 from benchmarks.client import Result
-from benchmarks.figures.search import CHANGES, P99_MS, POPULAR_RATE, REMEMBERED_SECONDS, SUGGEST_RATE, SearchFigures
+from benchmarks.figures.search import (
+    CHANGES,
+    P99_MS,
+    POPULAR_RATE,
+    REMEMBERED_SECONDS,
+    SLOPE_FROM,
+    SUGGEST_RATE,
+    SearchFigures,
+)
 from benchmarks.stack import LAB_PREFIX, say, stack, usage
 from infra.runtime import Runtime
 from loadtests.search_client import Mix, read_queries
@@ -47,8 +55,6 @@ KEY = "lab_demo_catalog_key"
 SLOWEST_PER_SECOND = 250
 """Documents generated, written, read and indexed."""
 FIRST_RATE, FACTOR, MOST_STEPS = 25.0, 1.35, 14
-FIRST_RATE_UNTIL = 1_000_000
-"""Documents."""
 OK_SHARE = 0.99
 PATIENCE_MS = 5000
 """Callers of uncached searches wait so long, so that what is slow is measured and not cut off."""
@@ -97,8 +103,8 @@ Measure = Callable[[float, int], Awaitable[Result]]
 
 
 def first_rate(docs: int) -> float:
-    """Where the ladder begins, in queries/s: FIRST_RATE, and less where a query has more than a million documents to read."""
-    return FIRST_RATE * min(1.0, FIRST_RATE_UNTIL / docs)
+    """Where the ladder begins, in queries/s: FIRST_RATE, and less in proportion where a query costs in proportion, from SLOPE_FROM on."""
+    return FIRST_RATE * min(1.0, SLOPE_FROM / docs)
 
 
 async def safe_rate(measure: Measure, first: float = FIRST_RATE) -> float:

@@ -71,10 +71,6 @@ def create_app(
                 await parts.flights.close()
                 await parts.suggesting.close()
 
-    async def index_known(it: Edge) -> bool:
-        # The engine may be silent later; then something older is answered.
-        return it.parts.standing.index is not None
-
     def admit(request: Request) -> None:
         edge().limits.admit(client_of(request, settings.client_header))
 
@@ -82,7 +78,8 @@ def create_app(
         "search-api",
         process,
         lifespan=lifespan,
-        checks={"index": edge.ready(index_known)},
+        # The engine may be silent later; then something older is answered.
+        checks={"index": edge.ready(lambda it: it.parts.standing.index is not None)},
         description="Products by text, filters and facets; within the caller's time, with less than everything if need be.",
         deadlines=Deadlines(
             Budget(settings.deadline_seconds, settings.deadline_limit_seconds), metrics.ABANDONED, metrics.WASTED
