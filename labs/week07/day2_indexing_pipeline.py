@@ -50,10 +50,10 @@ OF_THE_CATALOGUE = ("--products", "1000")
 OF_A_FEED = ("--feed-share", "0.85")
 RATE = 525
 """500 changes a second, nine in ten of them from a supplier's feed, and 24 queries."""
-CALM_RATE = 80
-"""12 changes and 68 queries a second while the schema changes: with 500 changes, two cores that generator and servers share lost
-nothing either, but freshness p99 was between 4.6 and 9.4 s.
-"""
+SEARCHED_RATE = 560
+"""504 changes a second, and 56 queries."""
+REINDEX_DOCUMENTS_PER_SECOND = "500"
+"""3,000 at once, the pace of a larger machine, took both cores for 7 s, and changes were found as late."""
 SOON = found_soon(FRESH_SECONDS)
 
 
@@ -63,7 +63,7 @@ async def figures(evidence: Evidence) -> Sequence[Figure]:
     kinds = [what.partition(":")[0] for what in differences_between(database, index).values()]
     writes = [one for one in evidence.history if one.kind != QUERY and one.phase is not Phase.CONTROL]
     asked = queries(evidence)
-    fresh = await freshness_p99(evidence)
+    calm, fresh = await freshness_p99(evidence, faults=False), await freshness_p99(evidence)
     compared = "catalogue's tables against the index"
     return (
         Figure(
@@ -72,7 +72,8 @@ async def figures(evidence: Evidence) -> Sequence[Figure]:
         Figure("missing", float(kinds.count("missing")), "products", compared, 0.0),
         Figure("stale", float(kinds.count("stale")), "products", compared, 0.0),
         Figure("extra", float(kinds.count("extra")), "products", compared, 0.0),
-        Figure("freshness p99", fresh, "s", "canary, commit to found", FRESH_SECONDS),
+        Figure("freshness p99 before it", calm, "s", "canary, commit to found", FRESH_SECONDS),
+        Figure("freshness p99 with it", fresh, "s", "canary, commit to found"),
         Figure(
             "queries failed", float(sum(one.outcome is not Outcome.OK for one in asked)), "queries", "client history"
         ),
@@ -166,6 +167,7 @@ LAB = Lab(
     environment={
         "SEARCH_CLIENT_HEADER": "X-Client-Id",
         "SEARCH_ENGINE_HEAP": SHORT_LIVED_ENGINE,
+        "SEARCH_REINDEX_DOCUMENTS_PER_SECOND": REINDEX_DOCUMENTS_PER_SECOND,
     },
     share_processes=True,
     steady_state=(error_rate(below=0.01), p99(below_ms=1000)),
@@ -189,14 +191,14 @@ LAB = Lab(
             # The naive program is without an index for a moment: enough people have to search in it.
             load=Load(
                 "loadtests/catalog.py",
-                rate=CALM_RATE,
+                rate=SEARCHED_RATE,
                 max_in_flight=1000,
-                options=(*OF_THE_CATALOGUE, "--query-share", "0.85"),
+                options=(*OF_THE_CATALOGUE, "--feed-share", "0.8", "--query-share", "0.5"),
             ),
             faults=(at(1, one_shot("reindex", called="reindex"), lasting=2),),
             invariants=(no_query_fails, index_equals_database, SOON),
             discriminates=Discriminates(no_query_fails, at_least=5),
-            baseline_seconds=4,
+            baseline_seconds=8,
             in_short=False,
         ),
     ),

@@ -114,7 +114,7 @@ class Reindexer:
             raise NotReady(f"{', '.join(others)} still gets all changes; `index drop` it, then begin another reindex.")
 
     async def _copy(self, reindex: Reindex) -> None:
-        bucket = TokenBucket(self.rate, max(self.rate, self.portion), monotonic)
+        bucket = TokenBucket(self.rate, self.portion, monotonic)
         copied, told = reindex.copied, monotonic()
         async with aclosing(self._written(reindex, bucket)) as written:
             async for state in written:

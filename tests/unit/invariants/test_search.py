@@ -43,6 +43,8 @@ class Catalogue(ListedEvidence):
     partial: bool = False
     executed: int = 0
     freshness: float | None = None
+    """All the time, or up to the first fault if `with_fault` says how it was from then on."""
+    with_fault: float | None = None
     role: VariantRole = VariantRole.ENGINEERED
     updated_at: float = 0.0
     heals_after: int | None = None
@@ -72,7 +74,7 @@ class Catalogue(ListedEvidence):
 
     async def metric(self, promql: str) -> float | None:
         assert s.FRESHNESS in promql
-        return self.freshness
+        return self.freshness if self.with_fault is None or " @ " in promql else self.with_fault
 
     async def engine(
         self, path: str, body: Mapping[str, Json] | None = None, *, nodes: Sequence[str] = (SEARCH_ENGINE,)
@@ -356,6 +358,26 @@ def test_a_document_that_nobody_acknowledged_may_be_gone() -> None:
 def test_freshness_is_the_canarys_own(p99: float | None, status: Status) -> None:
     evidence = Catalogue(freshness=p99, faults=(fault("reindex", 1, 2),))
     assert judged(evidence, s.found_soon(5.0))[0] is status
+
+
+@pytest.mark.parametrize(("before", "status"), [(1.4, Status.HELD), (7.0, Status.BROKEN)])
+def test_freshness_is_judged_before_the_first_fault_and_told_with_it(before: float, status: Status) -> None:
+    evidence = Catalogue(freshness=before, with_fault=9.0, faults=(fault("reindex", 21, 23),))
+    assert judged(evidence, s.found_soon(5.0))[0] is status
+    assert asyncio.run(s.freshness_p99(evidence)) == 9.0
+
+
+def test_a_command_that_is_told_when_it_is_done_began_when_it_was_planned() -> None:
+    asked: list[str] = []
+
+    class Asked(Catalogue):
+        async def metric(self, promql: str) -> float | None:
+            asked.append(promql)
+            return 1.0
+
+    late = replace(fault("reindex", 41, 43), planned_at=21.0)
+    asyncio.run(s.freshness_p99(Asked(faults=(late,)), faults=False))
+    assert f"[21s] @ {(START + timedelta(seconds=21)).timestamp():.3f}" in asked[0]
 
 
 def test_freshness_that_is_no_number_is_none() -> None:
