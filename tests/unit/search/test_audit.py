@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from services.search.audit import Auditor, Kind, Report, lines
+from services.search.audit import AT_ONCE, Auditor, Kind, Report, lines
 from services.search.documents import document, encoded
+from services.search.engine import EngineDown
 from services.search.indices import fields_of
 from services.search.snapshot import Snapshot
 from services.search.store.catalog import State
@@ -65,6 +66,59 @@ async def test_only_ranges_that_differ_are_looked_at() -> None:
     put_old(world, 13)
     report = await auditor(world).audit(world.first)
     assert (report.ranges, report.differing_ranges) == (4, 1)
+
+
+async def test_while_what_differs_is_waited_for_other_ranges_are_compared() -> None:
+    world = await filled(35)
+    for number in (3, 13, 23, 33):
+        put_old(world, number)
+    waiting, everybody = 0, asyncio.Event()
+
+    async def wait_for_the_others(_: float) -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 4:
+            everybody.set()
+        await asyncio.wait_for(everybody.wait(), 10)
+
+    report = await replace(auditor(world), sleep=wait_for_the_others).audit(world.first)
+    assert {each.product for each in report.findings} == {name(number) for number in (3, 13, 23, 33)}
+
+
+async def test_only_so_many_portions_are_waited_for_at_once() -> None:
+    world = await filled(35)
+    for number in range(1, 36):
+        put_old(world, number)
+    waiting: list[int] = []
+    now = 0
+
+    async def count(_: float) -> None:
+        nonlocal now
+        now += 1
+        waiting.append(now)
+        await asyncio.sleep(0.001)
+        now -= 1
+
+    report = await replace(auditor(world, portion=1), sleep=count).audit(world.first)
+    assert (len(report.findings), max(waiting)) == (35, AT_ONCE)
+
+
+async def test_an_error_while_others_are_waited_for_ends_the_audit_and_them() -> None:
+    world = await filled(35)
+    put_old(world, 3)
+    put_old(world, 13)
+    sleeping = asyncio.Event()
+
+    async def first_forever(_: float) -> None:
+        if sleeping.is_set():
+            raise EngineDown("nobody answers")
+        sleeping.set()
+        await asyncio.sleep(3600)
+
+    before = asyncio.all_tasks()
+    with pytest.raises(EngineDown):
+        await replace(auditor(world), sleep=first_forever).audit(world.first)
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_missing_document_is_named() -> None:
