@@ -112,8 +112,13 @@ class Docker:
         return run(argv, env={**env, "COMPOSE_PROFILES": "*"}, timeout=timeout)
 
     def containers(self) -> list[Container]:
-        """All of the project, running or not."""
-        listed = run(["docker", "ps", "-a", "-q", "--no-trunc", "--filter", f"label={_PROJECT}={self.name}"]).split()
+        """All services' of the project, running or not.
+
+        What was started from an image that compose built has that image's service as a label, but no number.
+        """
+        labels = [f"label={_PROJECT}={self.name}", f"label={_NUMBER}"]
+        filters = [word for label in labels for word in ("--filter", label)]
+        listed = run(["docker", "ps", "-a", "-q", "--no-trunc", *filters]).split()
         if not listed:
             return []
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -263,6 +264,23 @@ def test_a_command_beside_a_service_shares_its_network(checkout: Checkout) -> No
     port = runtime.address("back")[1]
     ask = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/').status)"
     assert engine.run([*runtime.beside("back"), "-c", ask]).strip() == "200"
+
+
+def test_a_command_beside_a_service_is_no_service(checkout: Checkout) -> None:
+    """An image that compose built says of which service, and what is started from it says the same."""
+    runtime = checkout.runtime()
+    runtime.up(["web"])
+    before = states(runtime)
+    argv = [*runtime.beside("back"), "-c", "import sys; print('there', flush=True); sys.stdin.read()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as helper:
+        assert helper.stdin is not None
+        assert helper.stdout is not None
+        assert helper.stdout.readline() == "there\n"
+        project = next(word for word in argv if word.startswith("com.docker.compose.project="))
+        listed = engine.run(["docker", "ps", "-q", "--filter", f"label={project}"]).split()
+        assert len(listed) == len([state for state in before.values() if state == "running"]) + 1
+        assert (states(runtime), len(runtime.status())) == (before, len(before))
+        helper.stdin.close()
 
 
 def test_a_busy_port_is_a_sentence_and_nothing_is_left(checkout: Checkout) -> None:
