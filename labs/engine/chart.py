@@ -100,10 +100,10 @@ def timeline(trial: Trial) -> str:
 
 
 def _window(fault: FaultRecord) -> tuple[float, float] | None:
-    if fault.injected_at is None:
+    begin = fault.begun_at
+    if begin is None:
         return None
-    begin = min(fault.planned_at, fault.injected_at)
-    return begin, max(fault.healed_at or fault.injected_at, begin + 0.3)
+    return begin, max(fault.healed_at or fault.injected_at or begin, begin + 0.3)
 
 
 def _shade(axes: Axes, faults: Sequence[FaultRecord]) -> None:

@@ -34,7 +34,7 @@ async def judge(trial: Trial, lab: Lab, plan: Plan, evidence: Evidence, clock: R
 
 def before_any_fault(trial: Trial, finding: Finding) -> int:
     """Offenders whose operation had ended before the first fault; no fault can have made them offend."""
-    begun = [min(one.planned_at, one.injected_at) for one in trial.faults if one.injected_at is not None]
+    begun = [one.begun_at for one in trial.faults if one.begun_at is not None]
     first = min(begun, default=None)
     if first is None:
         return 0

@@ -155,6 +155,11 @@ class FaultRecord:
     receipt: Receipt | None
     error: str | None
 
+    @property
+    def begun_at(self) -> float | None:
+        """From when on it may be felt: a command counts as injected when it is done. None if it was not reached."""
+        return None if self.injected_at is None else min(self.planned_at, self.injected_at)
+
 
 class Row(Protocol):
     """A row of a query, by column name or position."""

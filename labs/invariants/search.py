@@ -372,9 +372,8 @@ async def freshness_p99(evidence: Evidence, *, faults: bool = True) -> float | N
     Of the whole scenario, or without `faults` of the stretch before the first of them.
     """
     start, end = evidence.window
-    # A command counts as injected when it is done.
-    begun = (min(one.planned_at, one.injected_at) for one in evidence.faults if one.injected_at is not None)
-    first, at = min(begun, default=None), ""
+    first = min((one.begun_at for one in evidence.faults if one.begun_at is not None), default=None)
+    at = ""
     if not faults and first is not None:
         end, at = first, f" @ {evidence.moment(first).timestamp():.3f}"
     seconds = max(5, round(end - start))
