@@ -11,6 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.kit import openapi
+from services.kit.admission import Places
+from services.kit.errors import Busy
 from services.kit.http import PlainRoute
 from services.search import handlers, metrics
 from services.search.handlers import Parts
@@ -40,7 +42,7 @@ class Edge:
 
     parts: Parts
     limits: ClientLimits
-    in_flight: int = 0
+    places: Places
 
     @asynccontextmanager
     async def admitted(self, request: Request) -> AsyncIterator[None]:
@@ -49,14 +51,10 @@ class Edge:
             if len(request.scope["query_string"]) > LONGEST_URL:
                 raise TooExpensive("long_query", f"A query string has at most {LONGEST_URL} bytes.")
             self.limits.admit(client_of(request, self.parts.settings.client_header))
-            if self.in_flight >= self.parts.settings.max_in_flight:
-                metrics.REQUESTS_SHED.labels("overloaded").inc()
-                raise Shed("too_many_in_flight")
-            self.in_flight += 1
-            try:
+            with self.places.one():
                 yield
-            finally:
-                self.in_flight -= 1
+        except Busy:
+            raise Shed("too_many_in_flight") from None
         except RateLimited:
             metrics.REQUESTS_SHED.labels("rate").inc()
             raise

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 
+from services.kit.admission import Places
 from services.kit.clock import Clock, SystemClock
 from services.kit.current import Current
 from services.kit.deadline import Deadlines
@@ -58,7 +59,8 @@ def create_app(
         async with opened as asked, relevance(more, process.lab_prefix, alias, asked, time, tasks) as ranks:
             parts = _parts(asked, alias, settings, time, ranks)
             limits = ClientLimits(settings.client_rate, settings.client_burst, time.monotonic)
-            with ranking.holding(ranks), edge.holding(Edge(parts, limits)):
+            places = Places(settings.max_in_flight, metrics.REQUESTS_SHED.labels("overloaded").inc)
+            with ranking.holding(ranks), edge.holding(Edge(parts, limits, places)):
                 tasks.start("index", standing.keep_index(asked, alias, parts.standing, settings.alias_seconds))
                 tasks.start("popular", standing.keep_popular(parts.guard, parts.standing, settings.popular_seconds))
                 tasks.start(

@@ -274,6 +274,7 @@ def parent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_who_is_interrupted_twice_stops_what_runs_once_and_waits_for_it(
     parent: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -292,6 +293,7 @@ def test_a_benchmark_is_told_its_runtime_and_its_exit_code_is_passed_on(tmp_path
     assert (tmp_path / "told").read_text() == "docker"
 
 
+@pytest.mark.slow
 def test_a_benchmark_whose_parent_is_killed_stops_by_itself(parent: subprocess.Popen[bytes], tmp_path: Path) -> None:
     parent.kill()
     until(lambda: (tmp_path / "stopped").exists())

@@ -219,6 +219,7 @@ async def test_a_lost_slot_ends_the_process_where_that_is_wanted() -> None:
     assert metrics.SLOT_LOST._value.get() == 1
 
 
+@pytest.mark.slow
 async def test_a_slot_lost_while_nobody_watched_is_found_at_the_start() -> None:
     world = World()
     await begun(world)

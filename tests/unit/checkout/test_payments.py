@@ -172,6 +172,7 @@ async def test_a_lost_connection_is_tried_again_under_the_same_key() -> None:
     assert [request.headers["Idempotency-Key"] for request in fake.requests] == ["k", "k"]
 
 
+@pytest.mark.slow
 async def test_when_nothing_works_the_till_adds_a_tenth_and_no_more() -> None:
     fake = FakePayments([(503, problem("unavailable"), {"Retry-After": "0"})])
     async with talking_to(fake) as payments:

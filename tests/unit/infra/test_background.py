@@ -58,6 +58,7 @@ def test_it_ends_and_its_port_is_free(page: Background, port: int) -> None:
     assert not page.stop()
 
 
+@pytest.mark.slow
 def test_a_busy_port_is_one_sentence_that_names_the_variable(page: Background, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)), pytest.raises(RuntimeProblem, match=r"PAGE_PORT .* in \.env\.$"):
         start(page, port)

@@ -69,6 +69,7 @@ def test_docker_is_chosen_when_a_missing_image_can_be_pulled(machine: Machine) -
     assert machine.choose() == ("docker", "engine 28.1 answers and reaches its registry")
 
 
+@pytest.mark.slow
 def test_an_image_that_is_on_its_way_when_the_time_is_over_can_be_pulled(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_an_image_that_is_on_its_way_when_the_time_is_over_can_be_pulled(
     assert machine.choose()[0] == "docker"
 
 
+@pytest.mark.slow
 def test_a_registry_that_says_nothing_gives_native_within_the_bound(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def test_too_little_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         preflight.require_disk(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_busy_port_without_a_variable_is_said_too() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))

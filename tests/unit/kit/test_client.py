@@ -99,6 +99,7 @@ async def test_the_next_hop_is_told_what_is_left() -> None:
     assert [1500 < told[0] <= 1980, 500 < told[1] <= 980, 4500 < told[2] <= 4980, told[3] <= 480] == [True] * 4
 
 
+@pytest.mark.slow
 async def test_a_call_ends_at_the_deadline_and_its_outcome_is_unknown() -> None:
     async with serving(hangs) as server, client(server) as http:
         with pytest.raises(CallFailed) as failed:
@@ -134,6 +135,7 @@ async def test_a_call_fails_before_the_request_that_it_is_made_for_is_ended() ->
     assert reasons[-1] is Reason.TIMEOUT
 
 
+@pytest.mark.slow
 async def test_the_breaker_counts_a_failure_also_when_the_end_of_the_request_came_first() -> None:
     breaker = Breaker(Rule(minimum_calls=1000), monotonic)
     patient = replace(OPTIONS, timeout=60.0)
@@ -146,6 +148,7 @@ async def test_the_breaker_counts_a_failure_also_when_the_end_of_the_request_cam
     assert breaker.counts.failed == 10
 
 
+@pytest.mark.slow
 async def test_an_answer_that_stops_in_the_middle_ends_at_the_deadline() -> None:
     async def half(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "10"})
@@ -363,6 +366,7 @@ def test_what_an_answer_says_of_the_server(status: int, retry_after: str | None,
     assert healthy(Answer(status, headers, b"", 0.1)) is verdict
 
 
+@pytest.mark.slow
 async def test_the_adaptive_timeout_is_kept_and_told() -> None:
     adaptive = AdaptiveTimeout(TimeoutRule(floor=0.01, ceiling=5.0, initial=0.3, minimum_calls=1), monotonic)
     async with serving(hangs, hangs, hangs_up, ok) as server, client(server) as http:
@@ -379,6 +383,7 @@ async def test_the_adaptive_timeout_is_kept_and_told() -> None:
         await http.call(once)
 
 
+@pytest.mark.slow
 async def test_a_server_that_keeps_the_deadline_it_was_told_does_not_hold_the_adaptive_timeout_down() -> None:
     """Its 504 comes shortly before our own timeout, and means the same: it would have taken longer."""
 

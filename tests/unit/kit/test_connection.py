@@ -158,14 +158,17 @@ async def test_trailers_without_end_are_cut(server: Server) -> None:
     assert await sent_until_cut(server, head, b"X-More: 1234567890\r\n" * 1700) < 100 * MAX_HEAD_BYTES
 
 
+@pytest.mark.slow
 async def test_a_head_that_does_not_come_to_its_end_in_time_is_refused(impatient: Server) -> None:
     assert_problem(await impatient.answer_to(GOOD[:-4]), 408, "headers_too_slow")
 
 
+@pytest.mark.slow
 async def test_a_connection_that_says_nothing_is_closed(impatient: Server) -> None:
     assert await impatient.answer_to() == (0, b"")
 
 
+@pytest.mark.slow
 async def test_a_second_head_has_to_come_in_time_too(impatient: Server) -> None:
     async with impatient.connected() as (reader, writer):
         writer.write(GOOD)
@@ -175,6 +178,7 @@ async def test_a_second_head_has_to_come_in_time_too(impatient: Server) -> None:
         assert b" 408 " in await read_all(reader)
 
 
+@pytest.mark.slow
 async def test_the_time_of_a_head_is_not_that_of_a_body(impatient: Server) -> None:
     async with impatient.connected() as (reader, writer):
         writer.write(b"POST /v1/things HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\n")

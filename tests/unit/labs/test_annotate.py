@@ -83,6 +83,7 @@ def test_what_is_shown_stays_as_it_was() -> None:
     assert shown.said == ["hello", "naive inject", "1", "end"]
 
 
+@pytest.mark.slow
 def test_prometheus_is_told_where_the_marks_are_and_not_any_more_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / ".lab" / "config" / "native-lab" / "prometheus" / "targets"
     folder.mkdir(parents=True)

@@ -28,6 +28,7 @@ def model(operate: object, refuse: object = lambda _: None, **changes: float) ->
     return OpenModel(operate=operate, refuse=refuse, **options)  # type: ignore[arg-type]  # the numbers are what the test says
 
 
+@pytest.mark.slow
 def test_every_arrival_of_the_schedule_is_dispatched_however_slow_the_system_is() -> None:
     begun: list[Arrival] = []
 
@@ -47,6 +48,7 @@ def test_every_arrival_of_the_schedule_is_dispatched_however_slow_the_system_is(
     assert pacing.in_flight == 0
 
 
+@pytest.mark.slow
 def test_arrivals_beyond_the_cap_are_refused_and_told() -> None:
     begun: list[int] = []
     refused: list[int] = []
@@ -63,6 +65,7 @@ def test_arrivals_beyond_the_cap_are_refused_and_told() -> None:
     assert refused == list(range(10, expected))
 
 
+@pytest.mark.slow
 def test_stop_ends_the_intake_at_once_and_drain_waits_for_what_was_begun() -> None:
     ended: list[int] = []
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pytest
+
 from services.kit import ids
 from services.kit.clock import SystemClock
 from services.payments import resolver as module
@@ -74,6 +76,7 @@ async def seconds_for_three_rounds(reason: str) -> float:
     return store.claimed_at[3 * CONCURRENCY - 1] - store.claimed_at[0]
 
 
+@pytest.mark.slow
 async def test_it_does_not_go_round_and_round_while_every_breaker_is_open() -> None:
     assert await seconds_for_three_rounds("breaker_open") >= 2 * AWAY_SECONDS * 0.9
 

@@ -330,11 +330,13 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool
     return {(named(case), fires): said for (case, fires), said in zip(asked, run(files), strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY, ids=named)
 def test_an_alert_fires_for_what_it_is_about(complaints: dict[tuple[str, bool], str], case: Case) -> None:
     assert complaints[named(case), True] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EVERY, ids=named)
 def test_an_alert_is_silent_otherwise(complaints: dict[tuple[str, bool], str], case: Case) -> None:
     assert complaints[named(case), False] == ""
@@ -360,6 +362,7 @@ def misjudged(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str],
     return dict(zip(OBJECTIVES, run(files), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", OBJECTIVES, ids="-".join)
 def test_an_objective_counts_its_bad_events(misjudged: dict[tuple[str, str], str], which: tuple[str, str]) -> None:
     assert misjudged[which] == ""

@@ -147,6 +147,7 @@ async def test_a_node_that_cannot_serve_is_passed_over(status: int) -> None:
         assert [await engine.count("i") for _ in range(4)] == [2] * 4
 
 
+@pytest.mark.slow
 async def test_when_no_node_answers_the_engine_is_down_within_its_time() -> None:
     async with node(delay=30) as silent, Engine([silent.url, silent.url, silent.url], timeout=0.3) as engine:
         with pytest.raises(EngineDown):

@@ -24,6 +24,7 @@ async def test_what_is_received_is_bounded_and_the_newest_first() -> None:
         assert len(received[0].summary) == 500
 
 
+@pytest.mark.slow
 async def test_what_fires_is_asked_of_alertmanager() -> None:
     async with aiohttp.ClientSession() as http:
         with observers() as base:

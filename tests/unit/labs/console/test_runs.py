@@ -82,6 +82,7 @@ def test_a_module_that_cannot_be_read_does_not_hide_the_others(root: Path) -> No
     assert days[1].problem == ""
 
 
+@pytest.mark.slow
 async def test_prediction_and_observation_of_a_real_run_are_side_by_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
