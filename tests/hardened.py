@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-_REAL: dict[str, Any] = yaml.safe_load((Path(__file__).resolve().parents[1] / "docker-compose.yml").read_text("utf-8"))
+from tests.documents import compose
+
 _KEYS = ("init", "user", "read_only", "cap_drop", "security_opt", "tmpfs")
 
 
-def hardened(compose: str) -> str:
+def hardened(text: str) -> str:
     """The file with each service limited as the real one of the same image, and those that build as our processes."""
-    document: dict[str, Any] = yaml.safe_load(compose)
+    document: dict[str, Any] = yaml.safe_load(text)
     bodies: list[dict[str, Any]] = list(document["services"].values())
     for body in bodies:
         body.update({key: value for key, value in _twin(body).items() if key in _KEYS})
@@ -24,6 +24,6 @@ def hardened(compose: str) -> str:
 
 def _twin(body: dict[str, Any]) -> dict[str, Any]:
     if "build" in body:
-        own: dict[str, Any] = _REAL["x-process"]
+        own: dict[str, Any] = compose()["x-process"]
         return own
-    return next(real for real in _REAL["services"].values() if real["image"] == body["image"])
+    return next(real for real in compose()["services"].values() if real["image"] == body["image"])

@@ -61,6 +61,7 @@ class Reindexer:
     rate: float
     tell: Tell
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    monotonic: Callable[[], float] = monotonic
 
     async def run(self, version: int | None, *, accept_refused: int = 0, swap: bool = True) -> Reindex:
         """Begin a reindex, or go on with the one that was begun; up to the swap, or to READY.
@@ -114,16 +115,16 @@ class Reindexer:
             raise NotReady(f"{', '.join(others)} still gets all changes; `index drop` it, then begin another reindex.")
 
     async def _copy(self, reindex: Reindex) -> None:
-        bucket = TokenBucket(self.rate, self.portion, monotonic)
-        copied, told = reindex.copied, monotonic()
+        bucket = TokenBucket(self.rate, self.portion, self.monotonic)
+        copied, told = reindex.copied, self.monotonic()
         async with aclosing(self._written(reindex, bucket)) as written:
             async for state in written:
                 await failpoint(failpoints.REINDEX_AFTER_BULK)
                 copied += len(state.products)
                 await self.store.copied(reindex.id, max(state.products), len(state.products))
                 await failpoint(failpoints.REINDEX_AFTER_PORTION)
-                if monotonic() - told >= 1:
-                    told = monotonic()
+                if self.monotonic() - told >= 1:
+                    told = self.monotonic()
                     self.tell(f"{copied:,} documents copied")
         self.tell(f"{copied:,} documents copied, all there are")
         await self.store.move(reindex.id, ReindexState.VERIFYING)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from infra.docker import defaults
 from infra.native.compose import ComposeFile
 from infra.native.layout import Layout
 from infra.native.render import render_config
+from tests.documents import read
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = ComposeFile(ROOT / "docker-compose.yml").resolve({})
@@ -30,7 +30,7 @@ def test_another_port_changes_the_file(tmp_path: Path) -> None:
 
 
 def test_prometheus_looks_up_every_worker_at_the_port_that_workers_have() -> None:
-    (job,) = [job for job in yaml.safe_load(PROMETHEUS.read_text("utf-8"))["scrape_configs"] if "dns_sd_configs" in job]
+    (job,) = [job for job in read(PROMETHEUS)["scrape_configs"] if "dns_sd_configs" in job]
     (lookup,) = job["dns_sd_configs"]
     assert lookup["names"] == defaults.workers(STACK)
     assert {STACK.service(name).environment["HTTP_PORT"] for name in lookup["names"]} == {str(lookup["port"])}
@@ -45,7 +45,7 @@ def test_every_mounted_folder_exists_in_a_fresh_clone() -> None:
 def test_a_runtime_of_ours_leaves_the_lookups_out(tmp_path: Path) -> None:
     layout = Layout(tmp_path, tmp_path / ".lab", "dev")
     render_config(layout, STACK.edges.values())
-    rendered = yaml.safe_load((layout.config / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    rendered = read(layout.config / "prometheus" / "prometheus.yml")
     assert [job["job_name"] for job in rendered["scrape_configs"] if "dns_sd_configs" in job] == []
     assert "process" in [job["job_name"] for job in rendered["scrape_configs"]]
     assert not list(layout.prometheus.glob("*/*.json"))

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from infra.native.compose import COMPLETED, ComposeFile, parse_bytes, parse_seconds
 from services.kit.settings import ProcessSettings
 from services.webhooks.dispatcher import COMMIT_SECONDS
+from tests.documents import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yml"
-COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
+COMPOSE = compose()
 
 Body = dict[str, Any]
 OWN = COMPOSE["x-process"]["image"]

@@ -19,6 +19,7 @@ from infra.grafana.__main__ import FOLDER, documents, out_of_date
 from labs.engine.annotate import Marks
 from services.kit.jvm import metrics as jvm_metrics
 from tests.contract.test_exporter_metrics import ENGINE, KAFKA, POSTGRES, REDIS
+from tests.documents import read
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "infra" / "prometheus" / "rules").glob("*.yml"))
@@ -47,9 +48,7 @@ def recorded() -> dict[str, str]:
 
 
 def every_rule() -> list[dict[str, Any]]:
-    return [
-        rule for path in RULES for group in yaml.safe_load(path.read_text("utf-8"))["groups"] for rule in group["rules"]
-    ]
+    return [rule for path in RULES for group in read(path)["groups"] for rule in group["rules"]]
 
 
 def panels() -> list[tuple[str, dict[str, Any]]]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests.documents import compose
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+COMPOSE = compose()
 
 Body = dict[str, Any]
 KEYSTORE = "its entry point writes the keystore beside the configuration, and SEARCH_IMAGE may have another layout"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
 from services.contracts.ports import PORTS
+from tests.documents import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = re.compile(r"\$\{([A-Z0-9_]*PORT[A-Z0-9_]*):-(\d+)\}")
@@ -24,8 +23,7 @@ def test_the_compose_file_uses_the_ports_of_the_table() -> None:
 
 
 def test_every_published_port_is_on_loopback_and_the_same_inside() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-    published = [mapping for service in compose["services"].values() for mapping in service.get("ports", ())]
+    published = [mapping for service in compose()["services"].values() for mapping in service.get("ports", ())]
     assert published
     for mapping in published:
         match = re.fullmatch(r"127\.0\.0\.1:(\$\{[^}]+\}):(\$\{[^}]+\})", mapping)

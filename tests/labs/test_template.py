@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from labs import __main__ as cli
 from labs.engine import discover
 from labs.engine.model import VariantRole
 from labs.engine.planning import day_seconds, plans_of
 from labs.engine.timing import plan
+from tests.documents import compose
 
 FOLDER = discover.ROOT / "labs" / "template"
 (LAB,) = discover.labs(discover.TEMPLATE)
@@ -54,8 +54,7 @@ def test_it_has_all_that_a_day_has() -> None:
 
 def test_a_copy_needs_no_other_change_than_its_names() -> None:
     """What CONTRIBUTING.md lets sed replace is all that ties the folder to its place."""
-    compose = yaml.safe_load((discover.ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
-    ours = {name: body for name, body in compose.items() if name.startswith("week00-day1-")}
+    ours = {name: body for name, body in compose()["services"].items() if name.startswith("week00-day1-")}
     assert set(ours) == {one for variant in LAB.variants.values() for one in variant.processes}
     assert {body["command"][2].rpartition(".")[0] for body in ours.values()} == {"labs.template"}
     for path in FOLDER.glob("*.py"):

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.contract.test_compose_file import problems
 from tests.contract.test_hardened_containers import problems as may_more
+from tests.documents import read
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -85,7 +85,7 @@ def test_the_linters_have_nothing_to_say(checkout: Path) -> None:
 
 
 def test_it_keeps_the_rules_of_the_house(checkout: Path) -> None:
-    compose = yaml.safe_load((checkout / "docker-compose.yml").read_text("utf-8"))
+    compose = read(checkout / "docker-compose.yml")
     assert "dice-api" in compose["services"]
     assert problems(compose["services"]) + may_more(compose["services"]) == []
     done(checkout, "infra.docker.defaults")

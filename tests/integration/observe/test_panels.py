@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pytest
 import requests
-import yaml
 from rich.console import Console
 
 from infra.native.compose import ComposeFile
@@ -28,6 +27,7 @@ from infra.native.state import remove_tree
 from labs.engine.annotate import MarkingDisplay, Marks, told_to_prometheus
 from labs.engine.display import PlainDisplay, Tick
 from labs.engine.model import Phase
+from tests.documents import read
 from tests.integration.infra.stack import REPOSITORY, Scratch, free_low_ports, xdist_number
 from tests.integration.observe.traffic import Traffic
 from tests.servers import on_docker
@@ -73,7 +73,7 @@ def rule_questions() -> list[Question]:
     for path in RULES:
         if path.name in UNSEEN_HERE:
             continue
-        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]:
+        for group in read(path)["groups"]:
             if group["name"] in UNSEEN_HERE:
                 continue
             for rule in group["rules"]:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 import requests
-import yaml
 
 from infra.native.compose import ComposeFile
 from infra.native.runtime import NativeRuntime
 from infra.native.state import remove_tree
+from tests.documents import read
 from tests.integration.infra.stack import REPOSITORY, Scratch, free_low_ports, xdist_number
 from tests.integration.observe.test_panels import COMPARISON, AlertTaker, Observed, Question
 from tests.servers import on_docker
@@ -72,7 +72,7 @@ def questions() -> list[Question]:
         for panel in board["panels"]
         for target in panel.get("targets", ())
     ]
-    rules = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / "rules" / "search.yml").read_text("utf-8"))
+    rules = read(REPOSITORY / "infra" / "prometheus" / "rules" / "search.yml")
     for rule in rules["groups"][0]["rules"]:
         # Of a rule with two conditions each is asked by itself: what is to be seen is that the metric is there.
         for number, part in enumerate(rule["expr"].split(" and ")):

@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 from infra.native.compose import ComposeFile
 from infra.native.layout import Layout
 from infra.native.render import remove_target, render_config, target_kinds, write_targets
+from tests.documents import read
 
 ROOT = Path(__file__).resolve().parents[3]
 STACK = ComposeFile(ROOT / "docker-compose.yml").resolve({})
@@ -58,7 +58,7 @@ def test_alerts_go_to_the_console_of_this_machine(tmp_path: Path, runtime: str, 
     (tmp_path / ".env").write_text("CONSOLE_PORT=17001\n")
     render_config(layout(tmp_path, runtime), [])
     rendered = layout(tmp_path, runtime).config / "alertmanager" / "alertmanager.yml"
-    document = yaml.safe_load(rendered.read_text())
+    document = read(rendered)
     assert document["receivers"][0]["webhook_configs"][0]["url"] == address
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.documents import read
+
 ROOT = Path(__file__).resolve().parents[3]
 RULES = sorted((ROOT / "infra" / "prometheus" / "rules").glob("*.yml"))
 PROMTOOL = shutil.which("promtool") or "promtool"
@@ -244,7 +246,7 @@ OBJECTIVES: dict[tuple[str, str], tuple[Series, float]] = {
 WINDOWS = {"1h": ("5m", 14.4), "6h": ("30m", 6.0), "1d": ("2h", 3.0), "3d": ("6h", 1.0)}
 """The short window beside each long one, and how often both must exceed what is allowed."""
 
-GROUPS = {group["name"]: group for path in RULES for group in yaml.safe_load(path.read_text("utf-8"))["groups"]}
+GROUPS = {group["name"]: group for path in RULES for group in read(path)["groups"]}
 ALERTS = {rule["alert"]: rule for group in GROUPS.values() for rule in group["rules"] if "alert" in rule}
 
 

@@ -356,6 +356,21 @@ async def test_a_reindex_under_changes_ends_with_two_indices_that_are_as_the_dat
         assert world.prices(world.first) == world.truth(), f"old index, seed {seed}"
 
 
+async def test_a_reindex_keeps_to_its_rate_from_the_first_second_on() -> None:
+    world = await World().install()
+    for number in range(40):
+        world.database.put(product(number))
+    seconds = 0.0
+
+    async def sleep(wanted: float) -> None:
+        nonlocal seconds
+        seconds += wanted
+
+    limited = replace(reindexer(world, NoAudit()), rate=10.0, sleep=sleep, monotonic=lambda: seconds)
+    await limited.run(None)
+    assert seconds > (40 - limited.portion) / limited.rate - 0.01
+
+
 class AsksFirst(Indexer):
     """Asks which indices get changes before it reads the products."""
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-import yaml
 
 from labs.engine.model import Finding, Status
 from labs.engine.world import TrialContext, World
@@ -18,10 +17,11 @@ from labs.soak.growth import FILLS_ITS_CACHE
 from labs.soak.judging import in_doubt
 from labs.soak.systems import HOUSE, INFRASTRUCTURE, NOT_ASKED, PROCESSES, SOURCES, SYSTEMS, TIMED
 from services.contracts.topics import TOPICS as CONTRACTS
+from tests.documents import compose
 from tests.labs.fake_world import FakeRuntime
 
 ROOT = Path(__file__).resolve().parents[4]
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMPOSE = compose()
 
 
 def every_invariant() -> set[str]:
