@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from labs.engine.model import Finding
@@ -27,6 +28,8 @@ FILLS_ITS_CACHE = frozenset((*INFRASTRUCTURE, "connect"))
 MORE_DESCRIPTORS, TIMES_DESCRIPTORS = 300, 1.5
 """Pools fill when a leader changes or a backlog is worked off: seen were 110 more. Who leaks at each operation is beyond this soon."""
 STEEPEST_DESCRIPTORS_PER_HOUR, VISIBLE_DESCRIPTORS = 120.0, 32.0
+PARTS = 4
+"""Whoever leaks holds more in each part of the second half than in the one before; a pool that fills once does not."""
 FEWEST_SAMPLES = 3
 LOG_CAP_BYTES = 72 * MIB
 """What the warden leaves (64 MiB) and the part that it keeps beside (8 MiB)."""
@@ -145,7 +148,20 @@ def _more_and_more(own: Sequence[Sample], load: Moments) -> float:
     trend = _trend(own, load, lambda one: one.descriptors)
     if trend is None or trend.per_hour <= STEEPEST_DESCRIPTORS_PER_HOUR:
         return 0.0
-    return trend.per_hour if trend.per_hour * trend.seconds / 3600 > VISIBLE_DESCRIPTORS else 0.0
+    grown = trend.per_hour * trend.seconds / 3600
+    return trend.per_hour if grown > VISIBLE_DESCRIPTORS and _in_every_part(own, load) else 0.0
+
+
+def _in_every_part(own: Sequence[Sample], load: Moments) -> bool:
+    """Of its longest life in the second half each of PARTS has more files open, by the median, than the part before it."""
+    middle = (load[0] + load[1]) / 2
+    lives = [[one for one in life if middle <= one.at <= load[1]] for life in by_life(own)]
+    life = max(lives, key=len, default=[])
+    if len(life) < PARTS:
+        return False
+    begin, part = life[0].at, (life[-1].at - life[0].at) / PARTS
+    parts = [_open(life, (begin + number * part, begin + (number + 1) * part)) for number in range(PARTS)]
+    return all(later > earlier for earlier, later in pairwise(median(one) for one in parts if one))
 
 
 def _open(own: Sequence[Sample], between: Moments) -> list[int]:

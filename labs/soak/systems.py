@@ -66,6 +66,8 @@ HOUSE = Variant(
         "WEBHOOKS_TIMEOUT_SECONDS": "1",
         "WEBHOOKS_LEASE_MARGIN_SECONDS": "1",
         "SEARCH_CLIENT_HEADER": "X-Client-Id",
+        # Full after three minutes, where the 64 MiB of the default would look like a leak for an hour.
+        "SEARCH_CACHE_BYTES": str(4 << 20),
         "CATALOG_PRODUCTS": str(PRODUCTS),
     },
     resolvers={"leader": leader.leader("node1", "node2", "node3", gauge="cron_leader")},

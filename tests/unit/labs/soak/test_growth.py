@@ -115,6 +115,11 @@ def test_a_process_that_leaks_descriptors_is_named_with_its_slope() -> None:
     assert found.count == 1
 
 
+def test_a_leak_of_descriptors_shows_through_restarts() -> None:
+    found = growth.descriptors_do_not_grow(samples("b", files_per_hour=400, restarts=3), LOAD, MINUTES)
+    assert found.status is Status.BROKEN
+
+
 def test_who_leaks_at_each_operation_is_seen_in_a_short_soak_too() -> None:
     found = growth.descriptors_do_not_grow(samples("b", files_per_hour=4000), LOAD, 3)
     assert found.status is Status.BROKEN
@@ -122,9 +127,11 @@ def test_who_leaks_at_each_operation_is_seen_in_a_short_soak_too() -> None:
 
 
 @pytest.mark.parametrize("minutes", [3, 30])
-def test_a_pool_that_fills_once_is_no_leak(minutes: float) -> None:
+@pytest.mark.parametrize("after", [600, 1100, 1350, 1600])
+def test_a_pool_that_fills_once_is_no_leak(minutes: float, after: float) -> None:
     pool = [
-        msgspec.structs.replace(one, descriptors=16 if one.at < LOAD[0] + 600 else 130) for one in samples("scheduler")
+        msgspec.structs.replace(one, descriptors=16 if one.at < LOAD[0] + after else 130)
+        for one in samples("scheduler")
     ]
     assert growth.descriptors_do_not_grow(pool, LOAD, minutes).status is Status.HELD
 
