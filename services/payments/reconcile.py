@@ -1,10 +1,12 @@
-"""Three records of the same money compared: payments, ledger, and the bank's settlement file. Pure; linear in its input."""
+"""Three records of the same money compared: payments, ledger, and the bank's settlement file. Pure; linear in its input.
+
+The lines of a portion of the file are held, and the operations go by them (a hash join), so that memory is a portion's.
+"""
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -79,9 +81,9 @@ class MalformedFile(Exception):
     """The settlement file cannot be read; the message is one sentence with the line's number."""
 
 
-def parse(text: str) -> Iterator[Line]:
-    """Lines of a settlement file. Raises MalformedFile."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+def parse(text: Iterable[str]) -> Iterator[Line]:
+    """Lines of a settlement file, which was opened with `newline=""`. Raises MalformedFile, UnicodeDecodeError."""
+    reader = csv.reader(text)
     try:
         columns = tuple(next(reader, ()))
     except csv.Error:
@@ -90,6 +92,8 @@ def parse(text: str) -> Iterator[Line]:
         raise MalformedFile(f"The settlement file does not begin with the columns {','.join(COLUMNS)}.")
     try:
         yield from map(_line, reader)
+    except UnicodeDecodeError:
+        raise
     except (ValueError, csv.Error):
         raise MalformedFile(f"Line {reader.line_num} of the settlement file cannot be read.") from None
 
@@ -104,33 +108,71 @@ def _line(row: list[str]) -> Line:
     return line
 
 
-def reconcile(day: date, lines: Iterable[Line], ours: Mapping[str, Ours], cut: datetime) -> Iterator[Finding]:
-    """Findings for the file of `day` (UTC), which was made after `cut`.
+class Comparison:
+    """One portion of the file of `day` (UTC), which was made after `cut`, against operations.
 
-    `ours` holds at least every operation that falls into the day before `cut`, and every reference that the file names.
-    Late is what the bank settled on an earlier day than its file's. An operation that began on one day and ended on the next
-    may be in either file, and is not missed in one of them.
+    `against` wants, in any number of calls, every operation that began between the portion's moments and before `cut`, and
+    every one that its lines name, each once; then `rest` is what no operation was found for. Late is what the bank settled on an
+    earlier day than its file's. An operation that began on one day and ended on the next may be in either file, and is not missed in
+    one of them.
     """
-    seen: set[tuple[str, str]] = set()
-    for line in lines:
-        subject = line.reference or line.charge_id
-        if (subject, line.kind) in seen:
-            yield _finding(FindingKind.DUPLICATE, Side.BANK, line, None)
-            continue
-        seen.add((subject, line.kind))
-        yield from _compare(day, line, ours.get(line.reference) if line.reference else None)
-    for own in ours.values():
-        if own.kind is None or not own.decided:
-            continue
-        yield from _ledger(own, day)
-        if (own.reference, own.kind) not in seen and _belongs(own, day, cut):
-            yield Finding(FindingKind.MISSING_THERE, Side.BANK, own.reference, own.kind, own.amount, None, own.currency)
+
+    def __init__(self, day: date, cut: datetime, lines: Iterable[Line]) -> None:
+        self._day = day
+        self._cut = cut
+        self._named: dict[str, dict[str, Line]] = {}
+        self._nameless: list[Line] = []
+        self._met: set[str] = set()
+        self.doubled: list[Finding] = []
+        """Lines that stand in the file twice."""
+        charges: set[tuple[str, str]] = set()
+        for line in lines:
+            if line.reference:
+                of_it = self._named.setdefault(line.reference, {})
+                if line.kind in of_it:
+                    self.doubled.append(_finding(FindingKind.DUPLICATE, Side.BANK, line, None))
+                else:
+                    of_it[line.kind] = line
+            elif (line.charge_id, line.kind) in charges:
+                self.doubled.append(_finding(FindingKind.DUPLICATE, Side.BANK, line, None))
+            else:
+                charges.add((line.charge_id, line.kind))
+                self._nameless.append(line)
+
+    @property
+    def unmet(self) -> list[str]:
+        """References of lines that no operation was found for yet."""
+        return [reference for reference in self._named if reference not in self._met]
+
+    def against(self, operations: Iterable[Ours]) -> Iterator[Finding]:
+        """What disagrees with these."""
+        for own in operations:
+            lines = self._named.get(own.reference, {})
+            if lines:
+                self._met.add(own.reference)
+            for line in lines.values():
+                yield from _compare(self._day, line, own)
+            if own.kind is None or not own.decided:
+                continue
+            yield from _ledger(own, self._day)
+            if own.kind not in lines and _belongs(own, self._day, self._cut):
+                yield Finding(
+                    FindingKind.MISSING_THERE, Side.BANK, own.reference, own.kind, own.amount, None, own.currency
+                )
+
+    def rest(self) -> Iterator[Finding]:
+        """Lines of which we know nothing."""
+        for reference in self.unmet:
+            for line in self._named[reference].values():
+                yield _finding(FindingKind.MISSING_HERE, Side.PAYMENTS, line, None)
+        for line in self._nameless:
+            yield _finding(FindingKind.MISSING_HERE, Side.PAYMENTS, line, None)
 
 
-def _compare(day: date, line: Line, own: Ours | None) -> Iterator[Finding]:
-    if own is not None and own.decided is None:
+def _compare(day: date, line: Line, own: Ours) -> Iterator[Finding]:
+    if own.decided is None:
         return  # not known yet; the resolver will know, and the next version of the file is compared again
-    if own is None or not own.decided or own.kind != line.kind:
+    if not own.decided or own.kind != line.kind:
         yield _finding(FindingKind.MISSING_HERE, Side.PAYMENTS, line, None)
         return
     if (line.amount, line.currency) != (own.amount, own.currency):

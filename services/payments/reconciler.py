@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import io
 import logging
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -32,7 +33,8 @@ from services.kit.settings import ProcessSettings, load, refuse_default_secrets
 from services.patterns.dlq import DeadLetter
 from services.payments import failpoints, metrics
 from services.payments.bank import Bank, BankUnavailable, bank_client
-from services.payments.reconcile import Finding, FindingKind, Line, MalformedFile, parse, reconcile
+from services.payments.portions import PORTION_LINES, Portion, split
+from services.payments.reconcile import Comparison, Finding, FindingKind, MalformedFile, Ours, parse
 from services.payments.scheduled import GROUP, Scheduled
 from services.payments.settings import PaymentsSettings
 from services.payments.store import Pool, ReconciliationStore, StoreUnavailable
@@ -55,8 +57,9 @@ class Result:
 class Reconciler:
     """Compares files and keeps what it finds. Every method raises StoreUnavailable."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, portion_lines: int = PORTION_LINES) -> None:
         self._store = ReconciliationStore(pool)
+        self._portion_lines = portion_lines
 
     async def compare(self, day: date, content: bytes, cut: datetime) -> Result:
         """Compare a file that the bank made after `cut`. Raises MalformedFile."""
@@ -64,15 +67,27 @@ class Reconciler:
         if await self._store.up_to_date(digest, day, cut):
             return Result(day, False, 0, ())
         try:
-            lines = list(await asyncio.to_thread(_parsed, content))
+            portions = await asyncio.to_thread(_portions, day, content, self._portion_lines)
         except UnicodeDecodeError:
             raise MalformedFile("The settlement file is not UTF-8.") from None
-        ours = await self._store.ours(day, (line.reference for line in lines))
-        findings = tuple(await asyncio.to_thread(lambda: list(reconcile(day, lines, ours, cut))))
-        if not await self._store.record(digest, day, len(lines), findings, cut):
+        lines = sum(len(each.packed) for each in portions)
+        findings = tuple([finding for each in portions for finding in await self._compared(day, cut, each)])
+        if not await self._store.record(digest, day, lines, findings, cut):
             return Result(day, False, 0, ())
-        metrics.RECONCILED_LINES.inc(len(lines))
-        return Result(day, True, len(lines), findings)
+        metrics.RECONCILED_LINES.inc(lines)
+        return Result(day, True, lines, findings)
+
+    async def _compared(self, day: date, cut: datetime, portion: Portion) -> list[Finding]:
+        comparison = await asyncio.to_thread(lambda: Comparison(day, cut, portion.lines()))
+        found = comparison.doubled
+        if portion.began is not None:
+            async with aclosing(self._store.operations(*portion.began)) as operations:
+                async for some in operations:
+                    found += await asyncio.to_thread(_against, comparison, some)
+        async with aclosing(self._store.named(comparison.unmet)) as operations:
+            async for some in operations:
+                found += await asyncio.to_thread(_against, comparison, some)
+        return [*found, *comparison.rest()]
 
     async def traces(self, findings: Sequence[Finding]) -> list[str]:
         """Where the operations began that something was found of; tracing.MOST_LINKS at most."""
@@ -88,8 +103,13 @@ class Reconciler:
         return self._store
 
 
-def _parsed(content: bytes) -> list[Line]:
-    return list(parse(content.decode()))
+def _against(comparison: Comparison, operations: Sequence[Ours]) -> list[Finding]:
+    return list(comparison.against(operations))
+
+
+def _portions(day: date, content: bytes, size: int) -> list[Portion]:
+    with io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="") as text:
+        return split(day, parse(text), size)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
@@ -21,7 +21,7 @@ SELECT o.id, o.kind, o.status, o.amount, p.currency, p.automatic_capture, o.crea
        (SELECT abs(sum(e.amount))::bigint FROM ledger_entries e WHERE e.transaction_id = o.id AND e.account = 'bank') AS booked
 FROM operations o JOIN payments p ON p.id = o.payment_id
 """
-_OURS_OF_DAY = _OURS + "WHERE o.id >= $1 AND o.id < $2"
+_OURS_BEGAN = _OURS + "WHERE o.id >= $1 AND o.id < $2"
 _OURS_NAMED = _OURS + "WHERE o.id = ANY($1::uuid[])"
 
 _FILE = """
@@ -69,21 +69,20 @@ class ReconciliationStore:
         async with connection(self._pool) as db:
             return await _up_to_date(db, digest, day, cut)
 
-    async def ours(self, day: date, references: Iterable[str]) -> dict[str, Ours]:
-        """All operations of that day and of the one before, and those that `references` name, by bank reference."""
-        begin, end = _range(day)
-        ours: dict[str, Ours] = {}
-        async with connection(self._pool) as db:
-            async with db.transaction(readonly=True):
-                async for row in db.cursor(_OURS_OF_DAY, begin, end, prefetch=CHUNK):
-                    own = _own(row)
-                    ours[own.reference] = own
-            missing = [found for each in references if each not in ours and (found := _operation_id(each))]
-            for at in range(0, len(missing), CHUNK):
-                for row in await db.fetch(_OURS_NAMED, missing[at : at + CHUNK]):
-                    own = _own(row)
-                    ours[own.reference] = own
-        return ours
+    async def operations(self, begin: datetime, end: datetime) -> AsyncGenerator[list[Ours], None]:
+        """Those that began from `begin` to before `end`, as they all were at one moment; CHUNK at a time."""
+        async with connection(self._pool) as db, db.transaction(readonly=True):
+            cursor = await db.cursor(_OURS_BEGAN, _first_id(begin), _first_id(end))
+            while rows := await cursor.fetch(CHUNK):
+                yield [_own(row) for row in rows]
+
+    async def named(self, references: Iterable[str]) -> AsyncGenerator[list[Ours], None]:
+        """Those of these references that are ours; CHUNK at a time."""
+        wanted = [found for each in references if (found := _operation_id(each))]
+        for at in range(0, len(wanted), CHUNK):
+            async with connection(self._pool) as db:
+                rows = await db.fetch(_OURS_NAMED, wanted[at : at + CHUNK])
+            yield [_own(row) for row in rows]
 
     async def record(self, digest: bytes, day: date, lines: int, findings: tuple[Finding, ...], cut: datetime) -> bool:
         """Keep a file's findings, and clear those of the day that it no longer shows. False if it was `up_to_date`."""
@@ -130,12 +129,12 @@ def _operation_id(reference: str) -> UUID | None:
 
 def _range(day: date) -> tuple[UUID, UUID]:
     # One day before as well: an operation that began yesterday may have been decided today.
-    return _first_id(day - timedelta(days=1)), _first_id(day + timedelta(days=1))
-
-
-def _first_id(day: date) -> UUID:
     midnight = datetime.combine(day, time(), UTC)
-    return UUID(int=int(midnight.timestamp() * 1000) << 80)
+    return _first_id(midnight - timedelta(days=1)), _first_id(midnight + timedelta(days=1))
+
+
+def _first_id(moment: datetime) -> UUID:
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def _own(row: asyncpg.Record) -> Ours:

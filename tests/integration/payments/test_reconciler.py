@@ -16,6 +16,7 @@ import pytest
 
 from infra.native.free_ports import free_ports
 from services.payments import failpoints
+from services.payments.portions import PORTION_LINES
 from services.payments.reconcile import MalformedFile
 from services.payments.reconciler import Reconciler
 from tests.integration.payments.stack import BANK_KEY, Stack, client, until
@@ -28,9 +29,9 @@ NAMES = {"missing": "missing_there", "extra": "missing_here", "wrong_amount": "a
 
 
 @asynccontextmanager
-async def reconciling(stack: Stack) -> AsyncIterator[Reconciler]:
+async def reconciling(stack: Stack, portion_lines: int = PORTION_LINES) -> AsyncIterator[Reconciler]:
     async with await asyncpg.create_pool(stack.app_url, min_size=1, max_size=2) as pool:
-        yield Reconciler(pool)
+        yield Reconciler(pool, portion_lines)
 
 
 async def settlement(stack: Stack, day: date) -> bytes:
@@ -57,13 +58,16 @@ async def findings(stack: Stack) -> Counter[str]:
     return Counter(row["kind"] for row in rows)
 
 
-async def test_an_honest_file_gives_no_finding_and_planted_mistakes_are_all_found(stack: Stack) -> None:
+@pytest.mark.parametrize("portion_lines", [1, PORTION_LINES])
+async def test_an_honest_file_gives_no_finding_and_planted_mistakes_are_all_found(
+    stack: Stack, portion_lines: int
+) -> None:
     await far_from_midnight()
     await stack.start("bank")
     await stack.start("api")
     await paid(stack, 60)
     day = datetime.now(UTC).date()
-    async with reconciling(stack) as reconciler:
+    async with reconciling(stack, portion_lines) as reconciler:
         honest = await settlement(stack, day)
         result = await reconciler.compare(day, honest, datetime.now(UTC))
         assert (result.new, result.lines, result.findings) == (True, 80, ())

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import random
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from services.payments.reconcile import Finding, FindingKind, Line, MalformedFile, Ours, Side, parse, reconcile
+from services.payments.reconcile import Comparison, Finding, FindingKind, Line, MalformedFile, Ours, Side, parse
 
 DAY = date(2026, 3, 5)
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -22,9 +24,15 @@ def line(reference: str, amount: int = 100, kind: str = "capture", at: datetime 
     return Line(f"ch_{reference}", reference, kind, amount, currency, at)
 
 
+def compared(lines: Iterable[Line], *ours: Sequence[Ours], cut: datetime = CUT) -> list[Finding]:
+    """The operations come in so many calls."""
+    comparison = Comparison(DAY, cut, lines)
+    found = [finding for some in ours for finding in comparison.against(some)]
+    return [*comparison.doubled, *found, *comparison.rest()]
+
+
 def kinds(lines: list[Line], ours: list[Ours], cut: datetime = CUT) -> list[tuple[str, str, str]]:
-    found = reconcile(DAY, lines, {each.reference: each for each in ours}, cut)
-    return [(each.kind.value, each.side.value, each.subject) for each in found]
+    return [(each.kind.value, each.side.value, each.subject) for each in compared(lines, ours, cut=cut)]
 
 
 def test_three_records_that_agree_give_nothing() -> None:
@@ -53,6 +61,18 @@ def test_the_ledger_is_the_third_record() -> None:
 
 def test_a_charge_without_our_reference_is_missing_here_under_its_own_id() -> None:
     assert kinds([Line("ch_1", "", "capture", 5, "EUR", NOON)], []) == [("missing_here", "payments", "ch_1")]
+
+
+def test_a_charge_without_our_reference_that_stands_there_twice_is_a_duplicate() -> None:
+    nameless = Line("ch_1", "", "capture", 5, "EUR", NOON)
+    assert kinds([nameless, nameless], []) == [("duplicate", "bank", "ch_1"), ("missing_here", "payments", "ch_1")]
+
+
+def test_an_operation_under_the_other_kind_of_movement_is_missing_on_both_sides() -> None:
+    assert kinds([line("a", kind="refund")], [own("a")]) == [
+        ("missing_here", "payments", "a"),
+        ("missing_there", "bank", "a"),
+    ]
 
 
 def test_what_failed_here_and_was_charged_there_is_missing_here() -> None:
@@ -101,7 +121,9 @@ def test_every_planted_mistake_is_found_and_nothing_else(seed: int) -> None:
         if mistake:
             planted.add((mistake, reference))
     chance.shuffle(lines)
-    found = [(each.kind.value, each.subject) for each in reconcile(DAY, lines, ours, CUT)]
+    half = len(ours) // 2
+    operations = list(ours.values())
+    found = [(each.kind.value, each.subject) for each in compared(lines, operations[:half], operations[half:])]
     assert len(found) == len(set(found))
     assert set(found) == planted
 
@@ -111,7 +133,7 @@ def test_a_file_is_read_with_its_header() -> None:
         HEAD
         + "ch_1,op_1,capture,100,EUR,tok_1,2026-03-05T12:00:00+00:00\r\nch_2,,refund,5,JPY,tok_2,2026-03-05T12:00:00+00:00\r\n"
     )
-    assert list(parse(text)) == [
+    assert list(parse(io.StringIO(text, newline=""))) == [
         Line("ch_1", "op_1", "capture", 100, "EUR", NOON), Line("ch_2", "", "refund", 5, "JPY", NOON),
     ]  # fmt: skip
 
@@ -134,9 +156,9 @@ def test_a_file_is_read_with_its_header() -> None:
 )
 def test_a_file_that_cannot_be_read_says_where(text: str, said: str) -> None:
     with pytest.raises(MalformedFile, match=said):
-        list(parse(text))
+        list(parse(io.StringIO(text, newline="")))
 
 
 def test_a_finding_carries_both_amounts() -> None:
-    (found,) = reconcile(DAY, [line("a", 101)], {"a": own("a")}, CUT)
+    (found,) = compared([line("a", 101)], [own("a")])
     assert found == Finding(FindingKind.AMOUNT, Side.BANK, "a", "capture", 100, 101, "EUR")
