@@ -1,6 +1,6 @@
 """A settlement file in portions, each small enough to be compared by itself, so that a day of a million lines fits.
 
-A line beside the operation it belongs to takes more than a kilobyte as objects, packed it takes 130 bytes. So lines are kept
+A line beside the operation it belongs to takes more than a kilobyte as objects, packed it takes 150 to 300 bytes. So lines are kept
 packed, by the second in which their operation began, which its id tells; a portion is a run of seconds. Pure.
 """
 
