@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until pytest_collection_finish
     if hasattr(config, "workerinput"):
         return
     config.pluginmanager.register(Teller(config))
@@ -44,6 +45,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What thousands of collected tests are made of lives until the end: no garbage collection need look at it again."""
-    gc.collect()
+    """What thousands of collected tests are made of lives until the end: garbage collection looks at it neither before nor after."""
     gc.freeze()
+    gc.enable()
