@@ -18,7 +18,7 @@ from services.kit import ids
 from services.payments.domain import OPERATION_PREFIX
 from services.payments.reconcile import Line
 
-PORTION_LINES = 10_000
+PORTION_LINES = 2_000
 SECOND_MS = 1_000
 STRAY_BUCKETS = 1_024
 """Of lines that name no operation of these days; each with all that could be its doubles."""
