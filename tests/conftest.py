@@ -1,6 +1,7 @@
 """Fixtures for all tests, and the order of their files."""
 
 import gc
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
@@ -30,7 +31,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    gc.disable()  # until pytest_collection_finish
     if hasattr(config, "workerinput"):
         return
     config.pluginmanager.register(Teller(config))
@@ -44,7 +44,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = slowest_first(items, read())
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """What thousands of collected tests are made of lives until the end: garbage collection looks at it neither before nor after."""
-    gc.freeze()
-    gc.enable()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
